@@ -1,0 +1,1 @@
+"""Parts of Benchmarks/run. Standard library only."""

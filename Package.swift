@@ -1,0 +1,125 @@
+// swift-tools-version: 6.1
+// The package: one line per room. `docs/architecture.md` says what each room is for.
+//
+// PILOT_TUN_TARGETS=EngineTests,WireTests swift test builds only those targets and what they need: the packet
+// path (Wire, Session, LinkIO, Engine) builds and tests that way without NIO, GRDB or Foundation.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioTLS: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioHTTP: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let database: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let toml: Target.Dependency = .product(name: "TOMLKit", package: "TOMLKit")
+
+struct Room {
+  var name: String
+  var target: Target
+  var needs: [String]
+}
+
+func room(
+  _ name: String, _ needs: [String], _ products: [Target.Dependency] = [], kind: Kind = .library
+) -> Room {
+  let dependencies = needs.map { Target.Dependency.target(name: $0) } + products
+  let target: Target
+  switch kind {
+  case .library:
+    target = .target(name: name, dependencies: dependencies, swiftSettings: strict)
+  case .program:
+    target = .executableTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+  case .tests:
+    target = .testTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+  case .shim:
+    target = .target(
+      name: name, dependencies: dependencies, path: "Shim",
+      cSettings: [.unsafeFlags(["-O2"])], linkerSettings: [.linkedLibrary("mnl")])
+  }
+  return Room(name: name, target: target, needs: needs)
+}
+
+enum Kind { case library, program, tests, shim }
+
+var rooms: [Room] = [
+  room("Shim", [], [.product(name: "Crypto", package: "swift-crypto")], kind: .shim),
+  room("Wire", []),
+  room("Session", ["Wire", "Shim"]),
+  room("LinkIO", ["Wire", "Shim"]),
+  room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
+  room("Traversal", ["Wire"]),
+  room("Directory", ["Wire", "Session"], [nioCore, nioPosix, logging]),
+  room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
+  room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
+  room(
+    "TunControl",
+    ["Engine", "Session", "LinkIO", "Wire", "Shim", "Traversal", "Directory", "Naming", "Rendezvous"],
+    [nioCore, nioPosix, logging, toml]),
+  room("PilotTunCommand", ["TunControl", "Directory", "Wire"], [arguments, logging], kind: .program),
+  room("PilotRendezvousCommand", ["Rendezvous", "Wire"], [arguments, logging], kind: .program),
+  room("PilotctlCommand", ["TunControl", "Directory", "Wire"], [logging], kind: .program),
+  room("Simulator", ["Wire", "Session", "Traversal"]),
+
+  room("WireTests", ["Wire"], kind: .tests),
+  room("SessionTests", ["Session", "Wire", "Shim", "Simulator"], kind: .tests),
+  room("LinkIOTests", ["LinkIO", "Wire", "Shim"], kind: .tests),
+  room("EngineTests", ["Engine", "Session", "LinkIO", "Wire", "Shim"], kind: .tests),
+  room("TraversalTests", ["Traversal", "Wire", "Simulator"], kind: .tests),
+  room(
+    "DirectoryTests", ["Directory", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging], kind: .tests),
+  room("NamingTests", ["Naming", "Wire"], [logging], kind: .tests),
+  room(
+    "RendezvousTests", ["Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging, database], kind: .tests),
+  room(
+    "TunControlTests", ["TunControl", "Wire", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
+    [logging, nioCore, nioPosix], kind: .tests),
+  room("LabTests", ["Wire", "Shim", "PilotTunCommand", "PilotRendezvousCommand", "PilotctlCommand"], kind: .tests),
+]
+
+if let wanted = Context.environment["PILOT_TUN_TARGETS"] {
+  var keep = Set(wanted.split(separator: ",").map(String.init))
+  var size = 0
+  while size != keep.count {
+    size = keep.count
+    for room in rooms where keep.contains(room.name) { keep.formUnion(room.needs) }
+  }
+  rooms.removeAll { !keep.contains($0.name) }
+}
+
+let isWhole = rooms.contains { $0.name == "Directory" || $0.name == "Naming" || $0.name == "Rendezvous" }
+var packages: [Package.Dependency] = [
+  // Exact: the shim calls the BoringSSL inside by its prefixed symbols, which are no API. Shim/crypto.c and
+  // the known-answer test in SessionTests are what to look at when this number changes.
+  .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2")
+]
+if isWhole {
+  packages += [
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+  ]
+}
+
+let programs = [
+  ("pilot-tun", "PilotTunCommand"), ("pilot-rendezvous", "PilotRendezvousCommand"), ("pilotctl", "PilotctlCommand"),
+]
+
+let package = Package(
+  name: "pilot-tun",
+  products: programs.compactMap { program in
+    rooms.contains { $0.name == program.1 } ? .executable(name: program.0, targets: [program.1]) : nil
+  },
+  dependencies: packages,
+  targets: rooms.map(\.target),
+  swiftLanguageModes: [.v6]
+)

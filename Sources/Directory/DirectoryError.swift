@@ -1,0 +1,66 @@
+// What goes wrong between a node and its registry or its state directory. Thrown by everything in this room and
+// shown to people and agents by TunControl (docs/errors.md).
+
+import Wire
+
+/// An error of the directory room. `code` is stable.
+package struct DirectoryError: ExplainedError, Equatable {
+  /// The stable codes of this room.
+  package enum Code: String, Sendable {
+    /// No connection, no answer in time, or the connection closed without one.
+    case registryUnreachable = "registry_unreachable"
+    /// The registry answered with an error of its own.
+    case registryRefused = "registry_refused"
+    /// The registry asks to slow down.
+    case registryBusy = "registry_busy"
+    /// The registry knows no such node, name or network.
+    case notFound = "not_found"
+    /// The registry's answer breaks the protocol.
+    case badReply = "bad_reply"
+    /// What the caller asked for cannot be sent (name, reason or list out of bounds).
+    case badRequest = "bad_request"
+    /// There is no request of this peer to approve or reject.
+    case noSuchRequest = "no_such_request"
+    /// This node has not been given an id by a registry yet.
+    case notRegistered = "not_registered"
+    case stateDirectoryUnavailable = "state_directory_unavailable"
+    case stateDirectoryLocked = "state_directory_locked"
+    case identityInsecure = "identity_insecure"
+    case identityMalformed = "identity_malformed"
+    case identityUnreadable = "identity_unreadable"
+  }
+
+  package var reason: Code
+  package var message: String
+  package var hint: String?
+
+  package var code: String { reason.rawValue }
+
+  package init(_ reason: Code, _ message: String, hint: String? = nil) {
+    self.reason = reason
+    self.message = message
+    self.hint = hint
+  }
+
+  /// Whether the registry may answer the same question later: nothing was learned about the thing asked for.
+  package var isTransient: Bool {
+    switch reason {
+    case .registryUnreachable, .registryBusy, .badReply, .notRegistered: true
+    default: false
+    }
+  }
+
+  /// An error reply of the registry. The texts that matter are those of wire/registry §1.2 and §4.3; servers hide
+  /// most others behind `request failed`.
+  static func refusal(_ text: String, to operation: String) -> DirectoryError {
+    let shown = String(text.prefix(300))
+    if text.contains("rate limited") || text.contains("too many") {
+      return DirectoryError(
+        .registryBusy, "the registry limits \(operation): \(shown)", hint: "the node tries again by itself")
+    }
+    if text.contains("not found") {
+      return DirectoryError(.notFound, "the registry answered \(operation) with: \(shown)")
+    }
+    return DirectoryError(.registryRefused, "the registry refused \(operation): \(shown)")
+  }
+}

@@ -1,0 +1,60 @@
+// Host names of the registry and the beacon to addresses. Used by TunControl for the beacon.
+
+import Glibc
+package import NIOPosix
+package import Wire
+
+/// getaddrinfo, on NIO's blocking threads: it may take seconds and must not hold a thread of the cooperative pool.
+package enum HostResolver {
+  /// All addresses of `host` (a name, IPv4, or IPv6 with or without brackets) with `port`, in the system's order.
+  package static func endpoints(
+    host: String, port: UInt16, pool: NIOThreadPool = .singleton
+  ) async throws(DirectoryError) -> [Endpoint] {
+    let bare = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
+    if let address = IPv6Address(bare) { return [Endpoint(address: address, port: port)] }
+    let answer: Answer
+    do {
+      answer = try await pool.runIfActive { lookUp(bare) }
+    } catch {
+      answer = .failure("\(error)")
+    }
+    switch answer {
+    case .addresses(let addresses): return addresses.map { Endpoint(address: $0, port: port) }
+    case .failure(let text):
+      throw DirectoryError(
+        .registryUnreachable, "the host name \(bare) does not resolve: \(text)",
+        hint: "check the name, or give the IP address")
+    }
+  }
+
+  private enum Answer: Sendable {
+    case addresses([IPv6Address])
+    case failure(String)
+  }
+
+  private static func lookUp(_ host: String) -> Answer {
+    var hints = addrinfo()
+    hints.ai_family = AF_UNSPEC
+    hints.ai_socktype = Int32(SOCK_DGRAM.rawValue)
+    var list: UnsafeMutablePointer<addrinfo>?
+    let result = getaddrinfo(host, nil, &hints, &list)
+    guard result == 0 else { return .failure(String(cString: gai_strerror(result))) }
+    defer { freeaddrinfo(list) }
+    var addresses: [IPv6Address] = []
+    var entry = list
+    while let current = entry {
+      // SAFETY: getaddrinfo fills ai_addr with the structure that ai_family names.
+      if current.pointee.ai_family == AF_INET, let raw = UnsafeRawPointer(current.pointee.ai_addr) {
+        let v4 = raw.load(as: sockaddr_in.self).sin_addr.s_addr
+        addresses.append(IPv6Address(mappedIPv4: UInt32(bigEndian: v4)))
+      } else if current.pointee.ai_family == AF_INET6, let raw = UnsafeRawPointer(current.pointee.ai_addr) {
+        let v6 = raw.load(as: sockaddr_in6.self).sin6_addr
+        withUnsafeBytes(of: v6) { bytes in
+          if let base = bytes.baseAddress { addresses.append(IPv6Address(base, at: 0)) }
+        }
+      }
+      entry = current.pointee.ai_next
+    }
+    return addresses.isEmpty ? .failure("it has no address") : .addresses(addresses)
+  }
+}

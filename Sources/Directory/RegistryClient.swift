@@ -1,0 +1,129 @@
+// The client side of the registry protocol: one connection, dialled when needed, requests pipelined. Used by
+// Directory; programs that need one request and no service may use it alone. Requests: RegistryRequests*.swift.
+
+package import NIOCore
+import NIOPosix
+import Wire
+
+/// A registry at one address. Calls from many tasks share one connection.
+package actor RegistryClient {
+  package nonisolated let host: String
+  package nonisolated let port: UInt16
+  /// One element whenever an established connection ended, with the reason. One consumer.
+  package nonisolated let closes: AsyncStream<DirectoryError>
+
+  private let timing: DirectoryTiming
+  private let group: any EventLoopGroup
+  private let closed: AsyncStream<DirectoryError>.Continuation
+  private var connection: RegistryConnection?
+  private var dial: (number: UInt64, task: Task<Result<RegistryConnection, DirectoryError>, Never>)?
+  private var dials: UInt64 = 0
+  /// Number of the dial that made `connection`, and dials whose connection ended before it was taken over.
+  private var currentNumber: UInt64 = 0
+  private var endedEarly: Set<UInt64> = []
+  private var isShutDown = false
+
+  package init(
+    host: String, port: UInt16, timing: DirectoryTiming = DirectoryTiming(),
+    group: any EventLoopGroup = .singletonMultiThreadedEventLoopGroup
+  ) {
+    self.host = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
+    self.port = port
+    self.timing = timing
+    self.group = group
+    (closes, closed) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4))
+  }
+
+  /// Dials unless connected.
+  package func connect() async throws(DirectoryError) {
+    _ = try await current()
+  }
+
+  /// Number of the present connection, counted up from 1; nil without one.
+  package var connectionNumber: UInt64? { connection == nil ? nil : currentNumber }
+
+  /// Drops the connection; unanswered calls fail. The next call dials again.
+  package func disconnect() async {
+    let old = connection
+    connection = nil
+    await old?.close()
+  }
+
+  /// Drops the connection for good.
+  package func shutdown() async {
+    isShutDown = true
+    dial?.task.cancel()
+    await disconnect()
+    closed.finish()
+  }
+
+  /// One request, one reply. A connection that the registry closed silently (wire/registry §1.3) is replaced and
+  /// the request repeated once: every operation of the protocol is safe to repeat.
+  package func call(
+    _ type: String, _ members: [String: JSONValue] = [:]
+  ) async throws(DirectoryError) -> JSONValue {
+    var request = members
+    request["type"] = .text(type)
+    let isReused = connection != nil
+    let started = ContinuousClock.now
+    let link = try await current()
+    do {
+      return try await link.call(.object(request), operation: type)
+    } catch {
+      guard error.reason == .registryUnreachable else {
+        if error.reason == .badReply { await drop(link) }
+        throw error
+      }
+      await drop(link)
+      guard isReused, ContinuousClock.now - started < .seconds(2) else { throw error }
+    }
+    return try await current().call(.object(request), operation: type)
+  }
+
+  private func drop(_ link: RegistryConnection) async {
+    if connection === link { connection = nil }
+    await link.close()
+  }
+
+  private func current() async throws(DirectoryError) -> RegistryConnection {
+    guard !isShutDown else { throw DirectoryError(.registryUnreachable, "the directory service has stopped") }
+    if let connection { return connection }
+    if let dial { return try await dial.task.value.get() }
+    dials += 1
+    let number = dials
+    let task = Task { await open(number: number) }
+    dial = (number, task)
+    return try await task.value.get()
+  }
+
+  private func open(number: UInt64) async -> Result<RegistryConnection, DirectoryError> {
+    let result: Result<RegistryConnection, DirectoryError>
+    do throws(DirectoryError) {
+      let link = try await RegistryConnection.open(host: host, port: port, timing: timing, group: group) {
+        [weak self] error in
+        guard let self else { return }
+        Task { await self.ended(number: number, error) }
+      }
+      if isShutDown {
+        await link.close()
+        throw DirectoryError(.registryUnreachable, "the directory service has stopped")
+      }
+      if endedEarly.remove(number) == nil { connection = link }
+      currentNumber = number
+      result = .success(link)
+    } catch {
+      result = .failure(error)
+    }
+    if dial?.number == number { dial = nil }
+    return result
+  }
+
+  private func ended(number: UInt64, _ error: DirectoryError) {
+    if dial?.number == number {
+      endedEarly.insert(number)
+    } else if currentNumber == number {
+      connection = nil
+    }
+    closed.yield(error)
+  }
+}

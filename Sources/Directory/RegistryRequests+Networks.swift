@@ -1,0 +1,41 @@
+// Networks (wire/registry §2.6).
+
+package import Wire
+
+extension RegistryClient {
+  package func listNetworks() async throws(DirectoryError) -> [NetworkInfo] {
+    let reply = try await call("list_networks")
+    return (reply["networks"]?.list ?? []).prefix(4096).compactMap { item in
+      guard let id = item["id"]?.port16 else { return nil }
+      return NetworkInfo(
+        id: id, name: item["name"]?.text ?? "", joinRule: item["join_rule"]?.text ?? "",
+        members: item["members"]?.integer.flatMap { Int(exactly: $0) })
+    }
+  }
+
+  /// Returns our address in the network.
+  package func joinNetwork(
+    _ network: NetworkMembership, as me: RegistrySigner
+  ) async throws(DirectoryError) -> PilotAddress {
+    let reply = try await call(
+      "join_network",
+      signed(
+        me, "join_network:\(me.node):\(network.id)",
+        ["network_id": .id(network.id), "token": .text(network.token), "inviter_id": .integer(0)]))
+    guard reply["network_id"]?.port16 == network.id else { throw Self.malformed("join_network") }
+    return PilotAddress(network: network.id, node: me.node)
+  }
+
+  package func leaveNetwork(_ network: UInt16, as me: RegistrySigner) async throws(DirectoryError) {
+    _ = try await call(
+      "leave_network", signed(me, "leave_network:\(me.node):\(network)", ["network_id": .id(network)]))
+  }
+
+  package func networkPolicy(_ network: UInt16) async throws(DirectoryError) -> NetworkPolicy {
+    let reply = try await call("get_network_policy", ["network_id": .id(network)])
+    return NetworkPolicy(
+      network: network, allowedPorts: (reply["allowed_ports"]?.list ?? []).prefix(1000).compactMap(\.port16),
+      maxMembers: reply["max_members"]?.integer.flatMap { Int(exactly: $0) } ?? 0,
+      text: String((reply["description"]?.text ?? "").prefix(256)))
+  }
+}

@@ -1,0 +1,114 @@
+// The narrow bridge between the two worlds: what control tells a worker, and what a worker tells control.
+// Nothing here is per packet. Commands and events cross in bounded rings with a wake-up descriptor each.
+
+package import Session
+package import Wire
+
+/// Row of a peer in the worker's table. Control hands the numbers out, from 0, and reuses them after `removePeer`.
+package typealias PeerIndex = UInt32
+
+/// Names one installed session of one peer. Control counts up; never reused for a peer.
+package typealias SessionID = UInt32
+
+/// How sealed frames reach a peer.
+package enum EnginePath: Equatable, Sendable {
+  /// No way known: packets wait (bounded) until there is one.
+  case none
+  case direct(Endpoint)
+  /// Through this beacon, wrapped as `05 | own node | peer node | frame` (wire/tunnel §4.4).
+  case relay(beacon: Endpoint)
+}
+
+/// Which inner packets of a peer come in. Everything refused is counted and, where the peer may know,
+/// answered with ICMPv6 administratively prohibited.
+package enum Admission: UInt8, Sendable {
+  /// Only answers to flows that a program on this node opened less than 5 minutes ago.
+  case repliesOnly = 0
+  /// Everything: mutual trust, a shared network, or this node is public.
+  case all = 1
+}
+
+/// What to answer a local program that sends to a peer, instead of staging or sending.
+package enum Refusal: UInt8, Sendable {
+  case none = 0
+  /// ICMPv6 1/0: the directory knows no such node.
+  case noRoute = 1
+  /// ICMPv6 1/1: a private node that does not trust us.
+  case prohibited = 2
+  /// ICMPv6 1/3: known, but no path or session could be made.
+  case addressUnreachable = 3
+}
+
+/// From control to the worker.
+package enum EngineCommand: Sendable {
+  /// The node's own addresses (one per network); inner packets to anything else are dropped unless forwarding is on.
+  case setLocal(node: UInt32, addresses: [IPv6Address])
+  /// Datagrams with beacon codes count only from here; `nil` when there is no beacon.
+  case setBeacon(Endpoint?)
+  /// Makes a row. Packets staged for the node stay staged.
+  case addPeer(PeerIndex, node: UInt32)
+  /// Empties the row, wipes its sessions, drops what is staged for it.
+  case removePeer(PeerIndex)
+  case setPath(PeerIndex, EnginePath)
+  case setAdmission(PeerIndex, Admission)
+  case setRefusal(PeerIndex, Refusal)
+  /// Whether raw IPv6 inner frames may be sent to the peer; without it its packets are refused (address unreachable).
+  case setRawIPv6(PeerIndex, Bool)
+  /// Installs a session. `current`: send under it from now on (what is staged leaves at once); else receive only.
+  /// At most 3 sessions per peer are held; the oldest non-current one gives way. The worker owns `context` from now on.
+  case install(PeerIndex, SessionID, context: AEADContext, sendPrefix: UInt32, current: Bool)
+  /// Send under this installed session from now on.
+  case promote(PeerIndex, SessionID)
+  /// Forget one session and wipe its key.
+  case retire(PeerIndex, SessionID)
+  /// Seals one inner frame (a Pilot packet, a control message) and sends it, by `path` or by the peer's own path.
+  case sendInner(PeerIndex, [UInt8], path: EnginePath?)
+  /// Sends one datagram as it is: PILA, PILK, discover, punch.
+  case sendDatagram([UInt8], to: Endpoint)
+  /// Handles one datagram as if it came in now (frames that arrived before their key).
+  case receive([UInt8], from: Endpoint, relayedFrom: UInt32?)
+  /// Answers what is staged for the peer by the refusal and empties the stage.
+  case failStaged(node: UInt32, Refusal)
+  /// Switches an offload off at run time ("tun-tso", "tun-uso", "udp-gso", "udp-gro"); tests and operators use it.
+  case disableOffload(String, reason: String)
+  /// Ends the thread after this batch.
+  case stop
+}
+
+/// From the worker to control.
+package enum EngineEvent: Sendable {
+  /// A local packet to a node that has no row; it is staged. At most once per node and second.
+  case peerWanted(PilotAddress)
+  /// A local packet is staged for a peer without a current session or path. At most once per peer and second.
+  case sessionWanted(PeerIndex)
+  /// Anything but PILS: PILA, PILK, PILP, beacon messages 02, 04, 0A. `relayedFrom`: unwrapped from a beacon's 06.
+  case datagram([UInt8], from: Endpoint, relayedFrom: UInt32?)
+  /// A PILS that no session of its sender opens (or the sender has no row). Limited per sender.
+  case undecryptable([UInt8], from: Endpoint, relayedFrom: UInt32?)
+  /// First frame opened under this session: the peer has the key.
+  case confirmed(PeerIndex, SessionID)
+  /// An inner frame that is not IPv6 (first nibble 1: Pilot packet; others: control), already authenticated.
+  case innerFrame(PeerIndex, [UInt8], from: Endpoint, isRelayed: Bool)
+  /// An authenticated frame with a new highest counter came directly from an endpoint that is not the peer's path.
+  case moved(PeerIndex, Endpoint)
+  /// An authenticated frame came through the relay while the path is direct. At most once per peer and second.
+  case relayed(PeerIndex)
+  /// 32 consecutive frames under this peer's id did not open. At most once per peer and second.
+  case failing(PeerIndex)
+  /// An offload went off, with the reason.
+  case offloadDisabled(String, reason: String)
+  /// The thread ended; the reason is nil after `stop`.
+  case stopped(String?)
+}
+
+/// One peer's counters, written by the worker alone.
+package struct PeerStatistics: Equatable, Sendable {
+  package var sentBytes: UInt64 = 0
+  package var sentPackets: UInt64 = 0
+  package var receivedBytes: UInt64 = 0
+  package var receivedPackets: UInt64 = 0
+  /// Monotonic nanoseconds of the last authenticated frame; 0: never.
+  package var lastReceive: UInt64 = 0
+  package var lastSend: UInt64 = 0
+  package init() {}
+}

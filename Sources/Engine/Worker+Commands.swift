@@ -1,0 +1,241 @@
+// What control asks of the worker (EngineInterface.swift). Between batches, never per packet.
+
+internal import LinkIO
+internal import Session
+internal import Shim
+internal import Wire
+
+extension Worker {
+  mutating func obeyCommands() {
+    for command in commands.takeAll() { obey(command) }
+  }
+
+  private mutating func obey(_ command: EngineCommand) {
+    switch command {
+    case .setLocal(let node, let addresses):
+      self.node = node
+      localAddressCount = min(addresses.count, localAddresses.count)
+      for index in 0..<localAddressCount { localAddresses[index] = addresses[index] }
+    case .setBeacon(let endpoint):
+      hasBeacon = endpoint != nil
+      if let endpoint { beacon = pt_endpoint(endpoint) }
+    case .addPeer(let index, let node): addPeer(index, node: node)
+    case .removePeer(let index): removePeer(index)
+    case .setPath(let index, let path):
+      withRow(index) { setPath(path, &$0) }
+      flushStage(index)
+    case .setAdmission(let index, let admission): withRow(index) { $0.admission = admission }
+    case .setRefusal(let index, let refusal): withRow(index) { $0.refusal = refusal }
+    case .setRawIPv6(let index, let takes):
+      withRow(index) { $0.takesRawIPv6 = takes }
+      flushStage(index)
+    case .install(let index, let id, let context, let prefix, let isCurrent):
+      install(index, id: id, context: context, prefix: prefix, isCurrent: isCurrent)
+    case .promote(let index, let id): promote(index, id: id)
+    case .retire(let index, let id): retire(index, id: id)
+    case .sendInner(let index, let bytes, let path): sendInner(index, bytes, path: path)
+    case .sendDatagram(let bytes, let endpoint): sendDatagram(bytes, to: endpoint)
+    case .receive(let bytes, let from, let relayedFrom): receiveAgain(bytes, from: from, relayedFrom: relayedFrom)
+    case .failStaged(let node, let refusal): failStaged(node, refusal)
+    case .disableOffload(let name, let reason): disableOffload(name, reason: reason)
+    case .stop: isRunning = false
+    }
+  }
+
+  private func withRow(_ index: PeerIndex, _ change: (inout PeerRow) -> Void) {
+    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse else { return }
+    change(&store.rows[Int(index)])
+  }
+
+  private mutating func addPeer(_ index: PeerIndex, node: UInt32) {
+    guard Int(index) < store.capacity, !store.rows[Int(index)].isInUse, table.insert(node, row: index) else { return }
+    let row = store.rows + Int(index)
+    pt_wipe(row, MemoryLayout<PeerRow>.stride)
+    row.pointee.node = node
+    row.pointee.isInUse = true
+  }
+
+  private mutating func removePeer(_ index: PeerIndex) {
+    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse else { return }
+    let row = store.rows[Int(index)]
+    // A train under way holds the row's number: it leaves before the row can be someone else's.
+    flushTrains()
+    for number in [row.current, row.second, row.third] { store.releaseSession(number) }
+    table.remove(row.node)
+    emptyStage(row.node)
+    pt_wipe(store.rows + Int(index), MemoryLayout<PeerRow>.stride)
+  }
+
+  private func setPath(_ path: EnginePath, _ row: inout PeerRow) {
+    switch path {
+    case .none: row.path = .none
+    case .direct(let endpoint):
+      row.path = .direct
+      row.endpoint = pt_endpoint(endpoint)
+    case .relay(let beacon):
+      row.path = .relay
+      row.endpoint = pt_endpoint(beacon)
+    }
+    // A new path has not refused anything yet.
+    row.innerMTU = 0
+    row.isWithoutGSO = false
+  }
+
+  private mutating func install(
+    _ index: PeerIndex, id: SessionID, context: AEADContext, prefix: UInt32, isCurrent: Bool
+  ) {
+    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse, let number = store.takeSession() else {
+      return context.release()
+    }
+    let session = store.sessions + Int(number - 1)
+    session.pointee.peer = index
+    session.pointee.id = id
+    session.pointee.context = context.raw
+    session.pointee.sendPrefix = prefix
+    let row = store.rows + Int(index)
+    row.pointee.failures = 0
+    if isCurrent {
+      store.releaseSession(row.pointee.third)
+      row.pointee.third = row.pointee.second
+      row.pointee.second = row.pointee.current
+      row.pointee.current = number
+      flushStage(index)
+    } else {
+      store.releaseSession(row.pointee.third)
+      row.pointee.third = row.pointee.second
+      row.pointee.second = number
+    }
+  }
+
+  mutating func promote(_ index: PeerIndex, id: SessionID) {
+    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse else { return }
+    let number = store.session(id, of: index)
+    let row = store.rows + Int(index)
+    guard number != 0, number != row.pointee.current else { return }
+    if row.pointee.second == number {
+      row.pointee.second = row.pointee.current
+    } else {
+      row.pointee.third = row.pointee.current
+    }
+    row.pointee.current = number
+    flushStage(index)
+  }
+
+  private mutating func retire(_ index: PeerIndex, id: SessionID) {
+    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse else { return }
+    let number = store.session(id, of: index)
+    guard number != 0 else { return }
+    let row = store.rows + Int(index)
+    if row.pointee.current == number { row.pointee.current = 0 }
+    if row.pointee.second == number { row.pointee.second = 0 }
+    if row.pointee.third == number { row.pointee.third = 0 }
+    store.releaseSession(number)
+  }
+
+  // MARK: - Frames of control
+
+  private mutating func sendInner(_ index: PeerIndex, _ bytes: [UInt8], path: EnginePath?) {
+    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse, bytes.count <= 60_000 else { return }
+    let row = store.rows + Int(index)
+    guard row.pointee.current != 0 else { return counters.drop(.sessionMissing) }
+    var kind = row.pointee.path
+    var to = row.pointee.endpoint
+    switch path {
+    case .direct(let endpoint):
+      kind = .direct
+      to = pt_endpoint(endpoint)
+    case .relay(let beacon):
+      kind = .relay
+      to = pt_endpoint(beacon)
+    case .some(.none), nil: break
+    }
+    guard kind != .none else { return counters.drop(.sendError) }
+    let session = store.sessions + Int(row.pointee.current - 1)
+    guard
+      let inner = beginFrame(
+        bytes.count, index: index, node: row.pointee.node, kind: kind, to: to, session: session)
+    else { return }
+    bytes.withUnsafeBytes { source in
+      if let base = source.baseAddress { inner.copyMemory(from: base, byteCount: source.count) }
+    }
+    sealFrame(inner, length: bytes.count, session: session)
+  }
+
+  private mutating func sendDatagram(_ bytes: [UInt8], to endpoint: Endpoint) {
+    guard !bytes.isEmpty, bytes.count <= 2048 else { return }
+    let result = bytes.withUnsafeBytes { source in
+      scratch.copyMemory(from: source.baseAddress!, byteCount: source.count)
+      var message = pt_send(
+        data: scratch, length: UInt32(source.count), segment: 0, reserved: 0, to: pt_endpoint(endpoint))
+      return pt_udp_send(ports.udp, ports.family, &message, 1)
+    }
+    if result != 1 { counters.drop(.sendError) }
+  }
+
+  private mutating func receiveAgain(_ bytes: [UInt8], from: Endpoint, relayedFrom: UInt32?) {
+    guard bytes.count >= 4, bytes.count <= 2048 else { return }
+    // Not `scratch`: opening under an unknown prefix uses that one.
+    bytes.withUnsafeBytes { answer.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+    handleFrame(
+      answer, length: bytes.count,
+      arrival: Arrival(from: pt_endpoint(from), relayedFrom: relayedFrom ?? 0, isRelayed: relayedFrom != nil))
+    flushCoalescer()
+  }
+
+  // MARK: - Staged packets
+
+  /// Sends what waits for the peer, once it has a session, a path and takes raw IPv6.
+  private mutating func flushStage(_ index: PeerIndex) {
+    guard stage.count > 0, Int(index) < store.capacity, store.rows[Int(index)].isInUse else { return }
+    let row = store.rows + Int(index)
+    guard row.pointee.current != 0, row.pointee.path != .none, row.pointee.takesRawIPv6 else { return }
+    drainStage(row.pointee.node)
+  }
+
+  private mutating func failStaged(_ node: UInt32, _ refusal: Refusal) {
+    while true {
+      let slot = stage.oldest(of: node)
+      guard slot >= 0 else { return }
+      let (base, length) = takeStaged(slot)
+      let skip = ports.hasVirtioHeader ? VirtioHeader.byteCount : 0
+      refuse(refusal, base + skip, length: length - skip)
+    }
+  }
+
+  private mutating func drainStage(_ node: UInt32) {
+    while true {
+      let slot = stage.oldest(of: node)
+      guard slot >= 0 else { return }
+      let (base, length) = takeStaged(slot)
+      handleTunPacket(base, length: length)
+    }
+  }
+
+  private mutating func emptyStage(_ node: UInt32) {
+    while true {
+      let slot = stage.oldest(of: node)
+      guard slot >= 0 else { return }
+      counters.drop(.stageExpired)
+      stage.release(slot)
+    }
+  }
+
+  /// Moves a staged packet into the TUN's buffer, so that handling it may stage it again without harm.
+  private mutating func takeStaged(_ slot: Int) -> (base: UnsafeMutableRawPointer, length: Int) {
+    let (base, length) = stage.bytes(slot)
+    tunBuffer.copyMemory(from: base, byteCount: length)
+    stage.release(slot)
+    return (tunBuffer, length)
+  }
+
+  private mutating func disableOffload(_ name: String, reason: String) {
+    switch name {
+    case "tun-tso": ports.mayCoalesceTCP = false
+    case "tun-uso": ports.mayCoalesceUDP = false
+    case "udp-gso": ports.hasGSO = false
+    case "udp-gro": _ = pt_udp_set_gro(ports.udp, 0)
+    default: return
+    }
+    tell(.offloadDisabled(name, reason: reason))
+  }
+}

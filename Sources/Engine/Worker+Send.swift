@@ -1,0 +1,146 @@
+// The trains leave: one sendmmsg for all, and what to do when the kernel refuses. Per batch.
+
+internal import LinkIO
+internal import Shim
+internal import Wire
+
+extension Worker {
+  private static let wouldBlock: Int32 = -11
+  private static let ioError: Int32 = -5
+  private static let invalid: Int32 = -22
+  private static let tooLong: Int32 = -90
+
+  /// Sends every train, in order.
+  mutating func flushTrains() {
+    let count = trains.count
+    guard count > 0 else { return }
+    var next = 0
+    while next < count {
+      // As many whole trains as go with segmentation offload; a peer without it goes alone, plainly.
+      if isPlain(next) {
+        sendPlainly(next)
+        next &+= 1
+        continue
+      }
+      var batch = 0
+      while next &+ batch < count, !isPlain(next &+ batch) {
+        let train = trains.trains[next &+ batch]
+        trains.messages[batch] = pt_send(
+          data: trains.buffer(next &+ batch), length: UInt32(train.length),
+          segment: train.count > 1 ? UInt16(train.stride) : 0, reserved: 0, to: train.to)
+        batch &+= 1
+      }
+      var sent = 0
+      while sent < batch {
+        let result = pt_udp_send(ports.udp, ports.family, trains.messages + sent, Int32(batch &- sent))
+        counters.count(.sendCalls)
+        if result > 0 {
+          sent &+= Int(result)
+        } else {
+          handleSendError(result, train: next &+ sent)
+          sent &+= 1
+        }
+      }
+      next &+= batch
+    }
+    counters.count(.sentTrains, count)
+    trains.clear()
+  }
+
+  @inline(__always)
+  private func isPlain(_ train: Int) -> Bool {
+    trains.trains[train].count > 1
+      && (!ports.hasGSO || store.rows[Int(trains.trains[train].peer)].isWithoutGSO)
+  }
+
+  /// The first message of a call failed: resend the same train without the offload, wait, or give it up, counted.
+  @inline(never)
+  private mutating func handleSendError(_ error: Int32, train: Int) {
+    let count = trains.trains[train].count
+    switch error {
+    case Self.wouldBlock:
+      // Back pressure: the TUN's queue and TCP behind it wait with us, but never for long.
+      _ = pt_wait_writable(ports.udp, 20)
+      let message = pt_send(
+        data: trains.buffer(train), length: UInt32(trains.trains[train].length),
+        segment: count > 1 ? UInt16(trains.trains[train].stride) : 0, reserved: 0, to: trains.trains[train].to)
+      trains.messages[SendTrains.maximumFrames - 1] = message
+      if pt_udp_send(ports.udp, ports.family, trains.messages + (SendTrains.maximumFrames - 1), 1) != 1 {
+        counters.drop(.sendBufferFull, count)
+      }
+    case Self.ioError, Self.invalid, Self.tooLong:
+      if count > 1 {
+        let row = store.rows + Int(trains.trains[train].peer)
+        // A frame larger than the path also reads EINVAL: only when single frames pass is it the offload's fault.
+        if sendPlainly(train) > 0, !row.pointee.isWithoutGSO {
+          row.pointee.isWithoutGSO = true
+          tell(
+            .offloadDisabled(
+              "udp-gso", reason: "errno \(-error) towards node \(row.pointee.node), its frames go one by one"))
+        }
+      } else if error == Self.tooLong {
+        shrinkPath(train)
+        counters.drop(.pathTooSmall)
+      } else {
+        counters.drop(.sendError)
+      }
+    default:
+      counters.drop(.sendError, count)
+    }
+  }
+
+  /// Sends a train's frames as datagrams of their own. Number of frames that left.
+  @discardableResult
+  @inline(never)
+  private mutating func sendPlainly(_ index: Int) -> Int {
+    let train = trains.trains[index]
+    let base = trains.buffer(index)
+    var offset = 0
+    var left = 0
+    while offset < train.length {
+      var batch = 0
+      var end = offset
+      // The last message slot belongs to the retry of `handleSendError`.
+      while end < train.length, batch < SendTrains.maximumFrames - 1 {
+        let size = min(train.stride, train.length &- end)
+        trains.messages[batch] = pt_send(
+          data: base + end, length: UInt32(size), segment: 0, reserved: 0, to: train.to)
+        end &+= size
+        batch &+= 1
+      }
+      var sent = 0
+      var waits = 0
+      while sent < batch {
+        let result = pt_udp_send(ports.udp, ports.family, trains.messages + sent, Int32(batch &- sent))
+        counters.count(.sendCalls)
+        if result > 0 {
+          sent &+= Int(result)
+          left &+= Int(result)
+        } else if result == Self.wouldBlock {
+          waits &+= 1
+          if waits > 3 || pt_wait_writable(ports.udp, 20) <= 0 {
+            counters.drop(.sendBufferFull, batch &- sent)
+            sent = batch
+          }
+        } else {
+          if result == Self.tooLong {
+            shrinkPath(index)
+            counters.drop(.pathTooSmall)
+          } else {
+            counters.drop(.sendError)
+          }
+          sent &+= 1
+        }
+      }
+      offset = end
+    }
+    counters.count(.sentPlainly, left)
+    return left
+  }
+
+  /// The underlay refused the size: packets above 1280 are answered with Packet Too Big from now on.
+  private func shrinkPath(_ train: Int) {
+    let row = store.rows + Int(trains.trains[train].peer)
+    if row.pointee.innerMTU == 0 || row.pointee.innerMTU > 1280 { row.pointee.innerMTU = 1280 }
+  }
+}

@@ -1,0 +1,185 @@
+// One data-plane thread: it owns a TUN queue, a UDP socket, the peers' rows and every buffer. Rules of this room:
+// the thread blocks only in poll; no await, lock, allocation, reference counting or log for a packet; packets are
+// ranges of buffers made at start. Started by Engine; control reaches it by mailboxes (EngineInterface.swift).
+
+internal import LinkIO
+internal import Session
+internal import Shim
+internal import Wire
+
+/// What the thread needs to know of its descriptors; plain values, the owners live in `Engine`.
+struct WorkerPorts: Sendable {
+  var tun: Int32
+  var udp: Int32
+  /// 4 or 6: the family of the UDP socket.
+  var family: Int32
+  /// Each packet on the TUN has a virtio-net header in front.
+  var hasVirtioHeader: Bool
+  /// TCP superpackets may be written to the TUN.
+  var mayCoalesceTCP: Bool
+  /// UDP superpackets may be written to the TUN.
+  var mayCoalesceUDP: Bool
+  var hasGSO: Bool
+}
+
+struct Worker: ~Copyable {
+  /// Without UDP_GRO a buffer holds one datagram, so this many can be joined; untouched pages cost nothing.
+  static let receiveBuffers = 32
+  static let receiveBufferSize = 65_536
+  /// TUN packets read before the other descriptors get their turn.
+  static let tunBurst = 64
+  static let udpBurst = 4
+  static let second: UInt64 = 1_000_000_000
+
+  var ports: WorkerPorts
+  let mtu: Int
+  let counters: CounterBlock
+  let commands: Mailbox<EngineCommand>
+  let events: Mailbox<EngineEvent>
+
+  var table: PeerTable
+  var store: PeerStore
+  var stage: Stage
+  var trains: SendTrains
+  var coalescer: Coalescer
+  var flows: FlowTable
+
+  /// One packet from the TUN with its virtio-net header.
+  let tunBuffer: UnsafeMutableRawPointer
+  static let tunBufferSize = 65_536 + 64
+  let receiveMemory: UnsafeMutableRawPointer
+  let receiveSlots: UnsafeMutablePointer<pt_receive>
+  /// A second copy of a frame, for the rare one that may have to be tried under several keys; and ICMPv6 answers.
+  let scratch: UnsafeMutableRawPointer
+  let answer: UnsafeMutableRawPointer
+
+  var node: UInt32 = 0
+  var localAddresses: InlineArray<16, IPv6Address>
+  var localAddressCount = 0
+  var beacon = pt_endpoint()
+  var hasBeacon = false
+  var now: UInt64 = 0
+  var isRunning = true
+
+  /// Nodes that control was asked for lately: `node << 32 | seconds`, direct mapped.
+  var wanted: InlineArray<64, UInt64>
+  /// Limits on what strangers can make us do.
+  var keyExchangeBudget = TokenBucket(rate: 200, burst: 200)
+  var strangerBudget = TokenBucket(rate: 50, burst: 50)
+  var beaconBudget = TokenBucket(rate: 200, burst: 200)
+  var icmpBudget = TokenBucket(rate: 200, burst: 200)
+
+  init?(
+    ports: WorkerPorts, mtu: Int, peers: consuming PeerStore, seed: UInt64, counters: CounterBlock,
+    commands: Mailbox<EngineCommand>, events: Mailbox<EngineEvent>
+  ) {
+    guard let table = PeerTable(capacity: peers.capacity, seed: seed), let stage = Stage(),
+      let trains = SendTrains(),
+      let memory = pt_map(
+        Self.tunBufferSize + (Self.receiveBuffers + 1) * Self.receiveBufferSize + 2048)
+    else { return nil }
+    self.ports = ports
+    self.mtu = mtu
+    self.counters = counters
+    self.commands = commands
+    self.events = events
+    self.table = table
+    self.store = peers
+    self.stage = stage
+    self.trains = trains
+    coalescer = Coalescer()
+    flows = FlowTable(seed: seed)
+    // The buffers live as long as the process' data plane; one mapping, never freed before the thread ends.
+    tunBuffer = memory
+    receiveMemory = memory + Self.tunBufferSize
+    scratch = receiveMemory + Self.receiveBuffers * Self.receiveBufferSize
+    answer = scratch + Self.receiveBufferSize
+    receiveSlots = .allocate(capacity: Self.receiveBuffers)
+    receiveSlots.initialize(repeating: pt_receive(), count: Self.receiveBuffers)
+    for index in 0..<Self.receiveBuffers {
+      receiveSlots[index].data = receiveMemory + index * Self.receiveBufferSize
+      receiveSlots[index].capacity = UInt32(Self.receiveBufferSize)
+    }
+    localAddresses = InlineArray(repeating: IPv6Address(high: 0, low: 0))
+    wanted = InlineArray(repeating: 0)
+  }
+
+  deinit {
+    receiveSlots.deallocate()
+    pt_unmap(
+      tunBuffer, Self.tunBufferSize + (Self.receiveBuffers + 1) * Self.receiveBufferSize + 2048)
+  }
+
+  /// Runs until `stop` or until the TUN is gone; returns the reason, nil after `stop`.
+  mutating func run() -> String? {
+    var descriptors = (ports.tun, ports.udp, commands.descriptor)
+    while isRunning {
+      let ready = withUnsafePointer(to: &descriptors) { pointer in
+        pointer.withMemoryRebound(to: Int32.self, capacity: 3) { pt_poll($0, 3, -1) }
+      }
+      guard ready >= 0 else { return "poll failed with errno \(-ready)" }
+      now = pt_monotonic()
+      counters.count(.wakeUps)
+      if ready & 4 != 0 {
+        obeyCommands()
+        flushTrains()
+      }
+      if ready & 2 != 0 { receiveDatagrams() }
+      if ready & 1 != 0 {
+        let result = readTun()
+        flushTrains()
+        if result < 0 { return "the TUN device is gone (errno \(-result))" }
+      }
+    }
+    return nil
+  }
+
+  // MARK: - What all parts use
+
+  @inline(__always)
+  func isLocal(_ address: IPv6Address) -> Bool {
+    var index = 0
+    while index < localAddressCount {
+      if localAddresses[index] == address { return true }
+      index &+= 1
+    }
+    return false
+  }
+
+  /// Cold: an event allocates. The functions that call it are kept out of line, so that the loops around them
+  /// stay free of reference counting (scripts/check-hot-path looks at the emitted code).
+  @inline(never)
+  func tell(_ event: EngineEvent) {
+    if !events.post(event) { counters.drop(.eventQueueFull) }
+  }
+
+  /// Bytes that a path puts before a frame.
+  @inline(__always)
+  func wrapLength(_ kind: PathKind) -> Int { kind == .relay ? RelayHeader.relaySize : 0 }
+}
+
+/// A token bucket in whole tokens; time is the worker's.
+struct TokenBucket {
+  let rate: UInt64
+  let burst: UInt64
+  private var tokens: UInt64
+  private var last: UInt64 = 0
+
+  init(rate: UInt64, burst: UInt64) {
+    self.rate = rate
+    self.burst = burst
+    tokens = burst
+  }
+
+  mutating func take(now: UInt64) -> Bool {
+    let elapsed = now &- last
+    let earned = elapsed > 1_000_000_000 ? burst : elapsed &* rate / 1_000_000_000
+    if earned > 0 {
+      tokens = min(burst, tokens + earned)
+      last = now
+    }
+    guard tokens > 0 else { return false }
+    tokens -= 1
+    return true
+  }
+}

@@ -1,0 +1,171 @@
+// The beacon on UDP: tells nodes their public endpoint, introduces them to each other, relays between those that
+// cannot talk directly (wire/tunnel §4, wire/registry §2.9). RendezvousServer binds it.
+
+import Logging
+import NIOCore
+import Wire
+
+/// One datagram in, at most two out. Nothing is believed: an id counts only at the endpoint that its host bound to it.
+final class Beacon: ChannelInboundHandler, Sendable {
+  typealias InboundIn = AddressedEnvelope<ByteBuffer>
+  typealias OutboundOut = AddressedEnvelope<ByteBuffer>
+
+  private let service: RegistryService
+  private let table: BeaconTable
+  private let counters: Counters
+  private let isIPv6: Bool
+  private let discovers: RateLimiter<IPv6Address>
+  private let hosts: RateLimiter<IPv6Address>
+  private let punches: RateLimiter<UInt32>
+  private let relays: RateLimiter<UInt32>
+
+  init(_ service: RegistryService, isIPv6: Bool) {
+    self.service = service
+    self.isIPv6 = isIPv6
+    table = service.table
+    counters = service.counters
+    let limits = service.configuration.limits
+    discovers = RateLimiter(perSecond: limits.discoversPerSecond)
+    hosts = RateLimiter(perSecond: limits.datagramsPerSecond)
+    punches = RateLimiter(perSecond: limits.punchesPerSecond)
+    relays = RateLimiter(perSecond: limits.relayedPerSecond)
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    let envelope = unwrapInboundIn(data)
+    guard let source = Endpoint(envelope.remoteAddress), source.port != 0 else { return }
+    let now = service.now
+    guard hosts.allows(source.address.limitKey, now: now) else { return counters.add(.datagramsLimited) }
+    var datagram = envelope.data
+    if datagram.getInteger(at: datagram.readerIndex, as: UInt8.self) == 0x05 {
+      return relay(&datagram, from: source, now: now, context)
+    }
+    switch BeaconMessage(datagram.readableBytesView) {
+    case .discover(let node, let key): discover(node, key, from: source, now: now, context)
+    case .punchRequest(let requester, let target, _):
+      punch(requester, target, from: source, now: now, context)
+    default: counters.add(.datagramsMalformed)
+    }
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) { context.flush() }
+
+  /// An error of one datagram (a port unreachable, say) is no reason to stop.
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    service.logger.debug("beacon socket", metadata: ["error": "\(error)"])
+  }
+
+  // MARK: Messages
+
+  private func discover(
+    _ node: UInt32, _ key: Bytes32?, from source: Endpoint, now: Int64, _ context: ChannelHandlerContext
+  ) {
+    guard discovers.allows(source.address.limitKey, now: now) else { return counters.add(.datagramsLimited) }
+    counters.add(.discovers)
+    if node != 0 {
+      switch service.mayBind(node, key, at: source) {
+      case nil: counters.add(.discoversUnbound)
+      case false?: counters.add(.discoversSpoofed)
+      case true?: if !table.bind(node, to: source, now: now) { counters.add(.discoversSpoofed) }
+      }
+    }
+    send(.discoverReply(source), to: source, context)
+  }
+
+  /// Tells both ends where the other is, under the rules of resolve.
+  private func punch(
+    _ requester: UInt32, _ target: UInt32, from source: Endpoint, now: Int64, _ context: ChannelHandlerContext
+  ) {
+    guard isAt(requester, source, now: now), requester != target,
+      let other = endpoint(of: target, now: now), service.mayPunch(requester, target)
+    else { return counters.add(.punchesRefused) }
+    guard punches.allows(requester, now: now) else { return counters.add(.datagramsLimited) }
+    counters.add(.punches)
+    // A node on this machine is seen at a loopback address, which means nothing to another machine.
+    let (isLocal, isOtherLocal) = (source.address.isLoopback, other.address.isLoopback)
+    if isLocal || !isOtherLocal { send(.punchCommand(other), to: source, context) }
+    if isOtherLocal || !isLocal { send(.punchCommand(source), to: other, context) }
+  }
+
+  /// `05 source destination frame` becomes `06 source frame`, the four bytes of the destination cut out in place.
+  private func relay(
+    _ datagram: inout ByteBuffer, from sender: Endpoint, now: Int64, _ context: ChannelHandlerContext
+  ) {
+    let start = datagram.readerIndex
+    guard datagram.readableBytes > 9, let source = datagram.getInteger(at: start + 1, as: UInt32.self),
+      let destination = datagram.getInteger(at: start + 5, as: UInt32.self)
+    else { return counters.add(.datagramsMalformed) }
+    guard isAt(source, sender, now: now) else { return counters.add(.relaySpoofed) }
+    guard relays.allows(source, now: now) else { return counters.add(.datagramsLimited) }
+    guard let target = endpoint(of: destination, now: now), let address = socketAddress(target) else {
+      return counters.add(.relayUnknownTarget)
+    }
+    guard context.channel.isWritable else { return counters.add(.relayNotWritten) }
+    datagram.moveReaderIndex(forwardBy: 4)
+    datagram.setInteger(UInt8(0x06), at: start + 4)
+    datagram.setInteger(source, at: start + 5)
+    counters.add(.relayed)
+    counters.add(.relayedBytes, datagram.readableBytes - 5)
+    context.write(wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: datagram)), promise: nil)
+  }
+
+  /// "Poll your handshake inbox", to a node that the beacon knows. Called on the channel's event loop.
+  func notify(_ node: UInt32, _ channel: any Channel) {
+    guard let endpoint = endpoint(of: node, now: service.now), let address = socketAddress(endpoint) else {
+      return
+    }
+    counters.add(.notifications)
+    let message = BeaconMessage.notify(kind: BeaconMessage.notifyHandshakes)
+    let envelope = AddressedEnvelope(remoteAddress: address, data: ByteBuffer(bytes: message.encoded()))
+    channel.writeAndFlush(envelope, promise: nil)
+  }
+
+  private func send(_ message: BeaconMessage, to endpoint: Endpoint, _ context: ChannelHandlerContext) {
+    guard let address = socketAddress(endpoint) else { return }
+    let data = context.channel.allocator.buffer(bytes: message.encoded())
+    context.write(wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: data)), promise: nil)
+  }
+
+  /// Whether `node` is at `source`. A node that the beacon does not know, for it has just started, need not wait for
+  /// its next discover: whatever it sends from where it may discover binds it.
+  private func isAt(_ node: UInt32, _ source: Endpoint, now: Int64) -> Bool {
+    if table.confirms(node, at: source, now: now) { return true }
+    return table.endpoint(of: node, now: now) == nil && service.mayBind(node, nil, at: source) == true
+      && table.bind(node, to: source, now: now)
+  }
+
+  /// Where `node` was seen, or where it registered as long as this beacon is too young to have seen everyone.
+  private func endpoint(of node: UInt32, now: Int64) -> Endpoint? {
+    table.endpoint(of: node, now: now) ?? service.registeredEndpoint(of: node, now: now)
+  }
+
+  private func socketAddress(_ endpoint: Endpoint) -> SocketAddress? { endpoint.socketAddress(isIPv6: isIPv6) }
+}
+
+extension RegistryService {
+  /// Whether a discover from `source` may bind `node`: it comes from the host that registered it, or from the host
+  /// others send to, with the node's key if it names one. Nil for a node that is not registered.
+  func mayBind(_ node: UInt32, _ key: Bytes32?, at source: Endpoint) -> Bool? {
+    let now = now
+    guard let record = try? read({ state throws(RequestError) in try state.live(node, now: now) }) else { return nil }
+    if let key, key != record.key { return false }
+    return source.address == record.host || source.address == record.endpoint.address
+  }
+
+  /// The endpoint of the last registration, in the two minutes in which every node sends its next discover.
+  func registeredEndpoint(of node: UInt32, now: Int64) -> Endpoint? {
+    guard now - startedAt < 120_000,
+      let record = try? read({ state throws(RequestError) in try state.live(node, now: now) }),
+      record.endpoint.port != 0
+    else { return nil }
+    return record.endpoint
+  }
+
+  func mayPunch(_ requester: UInt32, _ target: UInt32) -> Bool {
+    let now = now
+    let answer = try? read { state throws(RequestError) in
+      state.mayReach(requester, try state.live(target, now: now))
+    }
+    return answer ?? false
+  }
+}

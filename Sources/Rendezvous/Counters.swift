@@ -1,0 +1,60 @@
+// Named counts of everything done and refused. Shown by the status page; read by tests.
+
+import Synchronization
+
+/// What the rendezvous counts. The raw value is the metric's name after `pilot_rendezvous_`.
+package enum Counter: String, CaseIterable, Sendable {
+  case connectionsAccepted = "connections_accepted_total"
+  case connectionsRefused = "connections_refused_total"
+  case framesMalformed = "frames_malformed_total"
+  case framesUnfinished = "frames_unfinished_total"
+  case clientsNotReading = "clients_not_reading_total"
+  case requests = "requests_total"
+  case requestsRefused = "requests_refused_total"
+  case requestsUnknown = "requests_unknown_total"
+  case requestsLimited = "requests_rate_limited_total"
+  case signaturesBad = "signatures_bad_total"
+  case registrations = "registrations_total"
+  case registrationsNew = "registrations_new_total"
+  case registrationsDelayed = "registrations_delayed_total"
+  case heartbeats = "heartbeats_total"
+  case commits = "commits_total"
+  case commitsFailed = "commits_failed_total"
+  case datagramsLimited = "beacon_rate_limited_total"
+  case datagramsMalformed = "beacon_malformed_total"
+  case discovers = "beacon_discovers_total"
+  case discoversUnbound = "beacon_discovers_unbound_total"
+  case discoversSpoofed = "beacon_discovers_spoofed_total"
+  case punches = "beacon_punches_total"
+  case punchesRefused = "beacon_punches_refused_total"
+  case relayed = "beacon_relayed_total"
+  case relayedBytes = "beacon_relayed_bytes_total"
+  case relayUnknownTarget = "beacon_relay_unknown_target_total"
+  case relaySpoofed = "beacon_relay_spoofed_total"
+  case relayNotWritten = "beacon_relay_not_written_total"
+  case notifications = "beacon_notifications_total"
+}
+
+package final class Counters: Sendable {
+  private static let index = Dictionary(
+    uniqueKeysWithValues: Counter.allCases.enumerated().map { ($0.element, $0.offset) })
+  private let values = Mutex([UInt64](repeating: 0, count: Counter.allCases.count))
+
+  package init() {}
+
+  package func add(_ counter: Counter, _ amount: Int = 1) {
+    guard let index = Self.index[counter] else { return }
+    values.withLock { $0[index] &+= UInt64(amount) }
+  }
+
+  package subscript(counter: Counter) -> UInt64 {
+    guard let index = Self.index[counter] else { return 0 }
+    return values.withLock { $0[index] }
+  }
+
+  /// All counts at one moment, in the order of declaration.
+  package var snapshot: [(Counter, UInt64)] {
+    let copy = values.withLock { $0 }
+    return Array(zip(Counter.allCases, copy))
+  }
+}

@@ -1,0 +1,158 @@
+// register, heartbeat, deregister, rotate_key, get_key_info (wire/registry §2.2, §2.3).
+
+import Foundation
+import Wire
+
+extension RegistryService {
+  private static let ownerLimit = 256
+  private static let versionLimit = 64
+
+  func register(_ request: Request) {
+    let body = request.body
+    let client = request.client
+    let listen = body.text("listen_addr")
+    let keyText = body.text("public_key")
+    guard let key = Cryptography.key(base64: keyText), !key.isZero else {
+      return finish(.failure(RequestError("invalid public key")), request.completion)
+    }
+    guard !body.text("signature").isEmpty else {
+      return finish(.failure(.signatureRequired), request.completion)
+    }
+    guard let signature = Cryptography.signature(base64: body.text("signature")), listen.utf8.count <= 512,
+      Cryptography.verify(signature, over: "register:\(listen):\(keyText)", by: key)
+    else {
+      counters.add(.signaturesBad)
+      return finish(.failure(.badSignature), request.completion)
+    }
+    let claimed = ClaimedEndpoint(listen)
+    var host = client.host
+    if client.host.isLoopback, configuration.believesLocalClients, let address = claimed.address,
+      address.isReachableUnicast
+    {
+      host = address
+    }
+    let lan = body.texts("lan_addrs").prefix(64).compactMap { Endpoint($0) }
+      .filter { $0.address.isPrivate && $0.port != 0 }.prefix(8)
+    let now = now
+    let registration = Registration(
+      key: key, wanted: body.id("node_id"), owner: Self.clipped(body.text("owner"), Self.ownerLimit),
+      version: Self.clipped(body.text("version"), Self.versionLimit), hostname: body.text("hostname"),
+      host: client.host, endpoint: Endpoint(address: host, port: claimed.port), lan: Array(lan),
+      isRelayOnly: body.flag("relay_only"))
+    perform(request.completion) { state throws(RequestError) in
+      let isNew = state.node(withKey: key) == nil
+      let (node, nameError) = try state.register(registration, now: now)
+      counters.add(.registrations)
+      if isNew { counters.add(.registrationsNew) }
+      table.allowRebinding(node.id)
+      client.prove(node.id)
+      var members: [(String, JSONValue)] = [
+        ("node_id", .number(node.id)), ("network_id", .integer(0)),
+        ("address", .string(PilotAddress(network: 0, node: node.id).description)), ("public_key", .string(keyText)),
+        ("observed_addr", .string(node.endpoint.description)), ("protocol_version", .integer(1)),
+      ]
+      if !node.hostname.isEmpty { members.append(("hostname", .string(node.hostname))) }
+      if let nameError { members.append(("hostname_error", .string(nameError.text))) }
+      return request.ok(members)
+    }
+  }
+
+  /// True when the request must wait because its source registers many new keys. Known keys never wait: a site that
+  /// comes back after a power cut has only those (§9.6).
+  func mustWait(_ body: JSONValue, from client: ClientSession) -> Bool {
+    guard body.text("type") == "register", !admission.isExempt(client.host),
+      let key = Cryptography.key(base64: body.text("public_key")),
+      (try? read { $0.node(withKey: key) == nil }) == true
+    else { return false }
+    guard !newKeys.allows(client.host.limitKey, now: now) else { return false }
+    counters.add(.registrationsDelayed)
+    return true
+  }
+
+  func heartbeat(_ request: Request) {
+    let node = request.body.id("node_id")
+    let now = now
+    signed(request, by: node, "heartbeat:\(node)", .anywhere, isSoft: true) { state, record throws(RequestError) in
+      // A node that moved keeps its heartbeat going and nobody would learn where it is: told that it is unknown, it
+      // registers at once. Not more often than every 30 s, for hosts whose connections leave by several addresses.
+      if self.configuration.bindsChangesToHost, record.host != request.client.host,
+        self.moves.allows(node, now: now)
+      {
+        throw .nodeNotFound(node)
+      }
+      state.touch(node, now: now)
+      self.counters.add(.heartbeats)
+      return request.ok([("time", .integer(now / 1000))])
+    }
+  }
+
+  func deregister(_ request: Request) {
+    let node = request.body.id("node_id")
+    let now = now
+    signed(request, by: node, "deregister:\(node)", .registeredHost) { state, record throws(RequestError) in
+      try state.deregister(record, now: now)
+      self.table.forget(node)
+      return request.ok()
+    }
+  }
+
+  func rotateKey(_ request: Request) {
+    let node = request.body.id("node_id")
+    let text = request.body.text("new_public_key")
+    let now = now
+    guard let key = Cryptography.key(base64: text), !key.isZero else {
+      return finish(.failure(RequestError("invalid public key")), request.completion)
+    }
+    signed(request, by: node, "rotate:\(node):\(text)", .registeredHost) { state, _ throws(RequestError) in
+      try state.rotate(node, to: key, now: now)
+      return request.ok([
+        ("node_id", .number(node)), ("address", .string(PilotAddress(network: 0, node: node).description)),
+        ("public_key", .string(text)),
+      ])
+    }
+  }
+
+  func keyInfo(_ request: Request) {
+    let node = request.body.id("node_id")
+    let now = now
+    perform(request.completion) { state throws(RequestError) in
+      let record = try state.live(node, now: now)
+      var members: [(String, JSONValue)] = [
+        ("node_id", .number(node)), ("created_at", .string(Self.timestamp(record.createdAt))),
+      ]
+      if let rotated = record.rotatedAt { members.append(("rotated_at", .string(Self.timestamp(rotated)))) }
+      members.append(("rotate_count", .number(record.rotateCount)))
+      members.append(("key_age_days", .integer(Self.keyAge(of: record, now: now))))
+      return request.ok(members)
+    }
+  }
+
+  static func keyAge(of record: NodeRecord, now: Int64) -> Int64 {
+    max(0, now - (record.rotatedAt ?? record.createdAt)) / 86_400_000
+  }
+
+  /// RFC 3339 in UTC, whole seconds.
+  static func timestamp(_ milliseconds: Int64) -> String {
+    Date(timeIntervalSince1970: Double(milliseconds / 1000)).formatted(.iso8601)
+  }
+
+  private static func clipped(_ text: String, _ limit: Int) -> String {
+    text.utf8.count <= limit ? text : String(decoding: text.utf8.prefix(limit), as: UTF8.self)
+  }
+}
+
+/// What a client says about where it listens: `host:port`, of which usually only the port is believed (§3.4).
+struct ClaimedEndpoint {
+  var address: IPv6Address?
+  var port: UInt16
+
+  init(_ text: String) {
+    if let endpoint = Endpoint(text) {
+      address = endpoint.address
+      port = endpoint.port
+    } else {
+      address = nil
+      port = text.lastIndex(of: ":").flatMap { UInt16(text[text.index(after: $0)...]) } ?? 0
+    }
+  }
+}

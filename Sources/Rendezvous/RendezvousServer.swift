@@ -1,0 +1,169 @@
+// A running rendezvous: registry, beacon, status page. Started by pilot-rendezvous, by pilot-tun for its embedded one,
+// and by tests.
+
+import Glibc
+package import Logging
+import NIOCore
+import NIOPosix
+import NIOSSL
+import Synchronization
+package import Wire
+
+package final class RendezvousServer: Sendable {
+  package static let version = "0.1.0"
+
+  /// What was bound, with the ports that the kernel chose where 0 was asked for.
+  package struct Bound: Sendable {
+    package var registry: Endpoint
+    package var beacon: Endpoint
+    package var http: Endpoint?
+  }
+
+  private struct Running: Sendable {
+    var directory: StateDirectory
+    var service: RegistryService
+    var channels: [any Channel]
+    var groups: [MultiThreadedEventLoopGroup]
+    var ticks: [RepeatedTask]
+  }
+
+  package let counters = Counters()
+  private let configuration: RendezvousConfiguration
+  private let logger: Logger
+  private let running = Mutex<Running?>(nil)
+
+  package init(configuration: RendezvousConfiguration, logger: Logger) {
+    self.configuration = configuration
+    self.logger = logger
+  }
+
+  /// Opens the state directory and binds all sockets. Throws `RendezvousError`; then nothing is left open.
+  package func start() async throws -> Bound {
+    let tls = try makeTLS()
+    let directory = try StateDirectory(configuration.stateDirectory)
+    // The beacon has a thread of its own: a registry that is busy must not delay relayed packets.
+    let registryThreads = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.threads))
+    let beaconThread = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let groups = [registryThreads, beaconThread]
+    var channels: [any Channel] = []
+    do {
+      let store = try RegistryStore(directory: directory.path)
+      let beacon = try await listening("beacon", configuration.beaconListen) {
+        try await Self.bindBeacon($0, on: beaconThread)
+      }
+      channels.append(beacon)
+      guard let beaconEndpoint = Endpoint(beacon.localAddress) else { throw ChannelError.unknownLocalAddress }
+      let service = try RegistryService(
+        configuration, store: store, table: BeaconTable(), admission: ClientAdmission(configuration),
+        beaconPort: beaconEndpoint.port, counters: counters, logger: logger)
+      try await attach(service, to: beacon)
+      let registry = try await listening("registry", configuration.registryListen) {
+        try await RegistryListener.bind($0, service: service, tls: tls, on: registryThreads)
+      }
+      channels.append(registry)
+      guard let registryEndpoint = Endpoint(registry.localAddress) else { throw ChannelError.unknownLocalAddress }
+      var http: Endpoint?
+      if let listen = configuration.httpListen {
+        let page = try await listening("status page", listen) {
+          try await StatusPage.bind($0, service: service, on: registryThreads)
+        }
+        channels.append(page)
+        http = Endpoint(page.localAddress)
+      }
+      let started = Running(
+        directory: directory, service: service, channels: channels, groups: groups,
+        ticks: [startTicking(service, on: registryThreads.next())])
+      running.withLock { $0 = started }
+      return Bound(registry: registryEndpoint, beacon: beaconEndpoint, http: http)
+    } catch {
+      for channel in channels { try? await channel.close().get() }
+      for group in groups { try? await group.shutdownGracefully() }
+      directory.release()
+      throw error
+    }
+  }
+
+  /// Closes everything, writes what is still to be written. Does nothing when it does not run.
+  package func shutdown() async {
+    let stopping = running.withLock { running in
+      defer { running = nil }
+      return running
+    }
+    guard let stopping else { return }
+    for tick in stopping.ticks { tick.cancel() }
+    for channel in stopping.channels { try? await channel.close().get() }
+    await stopping.service.close()
+    for group in stopping.groups { try? await group.shutdownGracefully() }
+    stopping.directory.release()
+  }
+
+  // MARK: Parts
+
+  /// Once in a while: write when nodes were last heard of, forget old bindings of the beacon.
+  private func startTicking(_ service: RegistryService, on eventLoop: any EventLoop) -> RepeatedTask {
+    eventLoop.scheduleRepeatedTask(initialDelay: .seconds(30), delay: .seconds(30)) { _ in
+      service.flushSeen()
+      service.table.sweep(now: service.now)
+    }
+  }
+
+  private static func bindBeacon(_ endpoint: Endpoint, on group: any EventLoopGroup) async throws -> any Channel {
+    try await DatagramBootstrap(group: group)
+      .channelOption(ChannelOptions.socketOption(.so_rcvbuf), value: 4 << 20)
+      .channelOption(ChannelOptions.socketOption(.so_sndbuf), value: 4 << 20)
+      .channelOption(ChannelOptions.datagramVectorReadMessageCount, value: 32)
+      .channelOption(ChannelOptions.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 32 * 2048))
+      .channelOption(ChannelOptions.autoRead, value: false)
+      .bind(host: endpoint.address.description, port: Int(endpoint.port)).get()
+  }
+
+  /// The beacon asks the registry, which must know the beacon's port: bound first, it reads only from now on.
+  private func attach(_ service: RegistryService, to channel: any Channel) async throws {
+    let isIPv6 = channel.localAddress?.protocol == .inet6
+    let beacon = Beacon(service, isIPv6: isIPv6)
+    try await channel.pipeline.addHandler(beacon).get()
+    try await channel.setOption(ChannelOptions.autoRead, value: true).get()
+    service.setNotifier { node in
+      channel.eventLoop.execute { beacon.notify(node, channel) }
+    }
+  }
+
+  /// Binds; `::` gives way to `0.0.0.0` where the kernel has no IPv6.
+  private func listening(
+    _ what: String, _ endpoint: Endpoint, _ bind: (Endpoint) async throws -> any Channel
+  ) async throws -> any Channel {
+    do {
+      return try await bind(endpoint)
+    } catch let error as IOError where error.errnoCode == EAFNOSUPPORT && endpoint.address.isUnspecified {
+      let v4 = Endpoint(address: IPv6Address(mappedIPv4: 0), port: endpoint.port)
+      logger.notice("no IPv6 in this kernel", metadata: ["listening": "\(v4)"])
+      return try await bind(v4)
+    } catch let error as IOError {
+      throw RendezvousError(
+        .cannotListen, "cannot listen on \(endpoint) for the \(what): \(String(cString: strerror(error.errnoCode)))",
+        hint: error.errnoCode == EADDRINUSE
+          ? "another program has this port: stop it or choose another" : "choose an address of this machine")
+    }
+  }
+
+  private func makeTLS() throws -> NIOSSLContext? {
+    switch (configuration.tlsCertificate, configuration.tlsKey) {
+    case (nil, nil): return nil
+    case (let certificate?, let key?):
+      do {
+        let chain = try NIOSSLCertificate.fromPEMFile(certificate).map(NIOSSLCertificateSource.certificate)
+        let key = try NIOSSLPrivateKey(file: key, format: .pem)
+        var settings = TLSConfiguration.makeServerConfiguration(certificateChain: chain, privateKey: .privateKey(key))
+        settings.minimumTLSVersion = .tlsv13
+        return try NIOSSLContext(configuration: settings)
+      } catch {
+        throw RendezvousError(
+          .certificateUnusable, "cannot use the TLS certificate \(certificate): \(error)",
+          hint: "tls_certificate and tls_key name PEM files that belong together")
+      }
+    default:
+      throw RendezvousError(
+        .invalidSetting, "tls_certificate and tls_key go together", hint: "give both files or none")
+    }
+  }
+}

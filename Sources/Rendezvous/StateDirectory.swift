@@ -1,0 +1,36 @@
+// The directory with the rendezvous' database, made when missing and held by one process. Used by RendezvousServer.
+
+import Foundation
+import Glibc
+
+/// Holds the lock until it is released or the process ends, however it ends.
+struct StateDirectory: Sendable {
+  let path: String
+  private let descriptor: Int32
+
+  init(_ path: String) throws(RendezvousError) {
+    self.path = path
+    do {
+      try FileManager.default.createDirectory(
+        atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    } catch {
+      throw RendezvousError(
+        .stateUnusable, "cannot make the state directory \(path): \(error.localizedDescription)",
+        hint: "choose another with --state-dir, or run as the user that owns it")
+    }
+    let lock = path + "/rendezvous.lock"
+    descriptor = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else {
+      throw RendezvousError(
+        .stateUnusable, "cannot open \(lock): \(String(cString: strerror(errno)))",
+        hint: "choose another directory with --state-dir, or run as the user that owns it")
+    }
+    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+      Glibc.close(descriptor)
+      throw RendezvousError(
+        .stateInUse, "another rendezvous works on \(path)", hint: "stop it, or give this one another --state-dir")
+    }
+  }
+
+  func release() { _ = Glibc.close(descriptor) }
+}

@@ -1,0 +1,83 @@
+// Where a setting's value comes from and which source wins: flag, environment, file, default (docs/design.md §10).
+// The sources hand in texts; NodeConfiguration reads them. Used by `pilot-tun` and by the tests.
+
+/// One setting of the node. The raw value is the flag's name; the file's key is the same, with `-` or `_`.
+package enum Setting: String, CaseIterable, Sendable {
+  case stateDirectory = "state-dir"
+  case controlSocket = "control-socket"
+  case hostname
+  case rendezvous
+  case registry
+  case beacon
+  case interface
+  case mtu
+  case listen
+  case advertise
+  case isPublic = "public"
+  case trustAutoApprove = "trust-auto-approve"
+  case networks = "network"
+  case tags = "tag"
+  case relayOnly = "relay-only"
+  case dns
+  case metrics
+  case logLevel = "log-level"
+  case logFormat = "log-format"
+
+  /// `PILOT_TUN_STATE_DIR` for `state-dir`.
+  package var environmentName: String {
+    "PILOT_TUN_" + rawValue.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
+  }
+
+  /// Whether the setting may be given more than once; in the environment its values are separated by commas.
+  package var isList: Bool { self == .networks || self == .tags }
+  package var isSwitch: Bool { self == .isPublic || self == .trustAutoApprove || self == .relayOnly }
+}
+
+/// The texts of a setting and the source they came from, as it is named in error messages.
+package struct SettingValue: Equatable, Sendable {
+  package var texts: [String]
+  package var origin: String
+
+  package init(_ texts: [String], origin: String) {
+    self.texts = texts
+    self.origin = origin
+  }
+}
+
+/// All sources, strongest first.
+package struct ConfigurationLayers: Sendable {
+  package var flags: [Setting: [String]]
+  package var environment: [String: String]
+  package var file: [Setting: SettingValue]
+
+  package init(
+    flags: [Setting: [String]] = [:], environment: [String: String] = [:], file: [Setting: SettingValue] = [:]
+  ) {
+    self.flags = flags
+    self.environment = environment
+    self.file = file
+  }
+
+  /// The strongest value of a setting, or nil for the default. An empty environment variable counts as unset.
+  package func value(of setting: Setting) -> SettingValue? {
+    if let texts = flags[setting], !texts.isEmpty {
+      return SettingValue(texts, origin: "flag --\(setting.rawValue)")
+    }
+    let name = setting.environmentName
+    if let text = environment[name], !text.isEmpty {
+      let texts = setting.isList ? text.split(separator: ",").map { String(trimming: $0) } : [text]
+      return SettingValue(texts, origin: "environment \(name)")
+    }
+    return file[setting]
+  }
+}
+
+extension String {
+  /// The text without blanks at its ends.
+  package init(trimming text: some StringProtocol) {
+    let isBlank: (Character) -> Bool = { $0.isWhitespace }
+    var rest = Substring(text).drop(while: isBlank)
+    while let last = rest.last, isBlank(last) { rest.removeLast() }
+    self = String(rest)
+  }
+}

@@ -1,0 +1,24 @@
+// Where the control socket is, for tools that talk to a running node: flag, environment, file, default.
+
+package enum ControlSocketLocation {
+  /// - flag: `--control-socket`.
+  /// - configurationPath: `--config`, or nil for the default file. A default file that this user may not read counts
+  ///   as absent; one that is wrong is an error, as it is for the node.
+  package static func resolve(
+    flag: String?, configurationPath: String? = nil, environment: [String: String]
+  ) throws(ControlError) -> String {
+    var layers = ConfigurationLayers(flags: flag.map { [.controlSocket: [$0]] } ?? [:], environment: environment)
+    if layers.value(of: .controlSocket) == nil {
+      let named = configurationPath ?? environment[ConfigurationFile.environmentName]
+      do {
+        layers.file = try ConfigurationFile.load(
+          path: named ?? ConfigurationFile.defaultPath, isExplicit: named != nil)
+      } catch {
+        guard error.code == "configuration_unreadable", named == nil else { throw error }
+      }
+    }
+    var path = NodeConfiguration().controlSocket
+    try SettingReader(layers: layers).path(.controlSocket, into: &path)
+    return path
+  }
+}

@@ -1,0 +1,185 @@
+// The node's life: services started in order, the interface configured when the address is known, readiness, the end.
+
+import Directory
+import Engine
+import LinkIO
+import Logging
+import Naming
+import Rendezvous
+import Wire
+
+extension Node {
+  /// Runs until `stop()` or until the worker ends. Returns the reason when it was not asked to end.
+  package func run() async -> String? {
+    do {
+      try engine.start()
+    } catch {
+      return error.message
+    }
+    let pump = EventPump(engine)
+    let events = Task {
+      for await batch in pump.batches {
+        handle(batch)
+        pump.next()
+      }
+    }
+    lanAddresses = LocalAddresses.list(except: configuration.interface)
+    await findBeacon()
+    await discoverBeforeRegistration()
+    await directory.announce(announcement)
+    let service = Task { await directory.run() }
+    let news = Task { for await event in directory.events { await handle(event) } }
+    watchLink()
+    nextSurvey = Clock.now() + Self.surveyInterval
+    nextDiscover = Clock.now() + Self.discoverInterval
+    arm()
+
+    var reason: String?
+    for await stop in stops {
+      reason = stop
+      break
+    }
+    isStopping = true
+    notifier.stopping()
+    timer?.cancel()
+    await stub?.stop()
+    tell(.stop)
+    await withCheckedContinuation { continuation in
+      DedicatedThread.start("pilot-join") { [engine] in
+        engine.join()
+        continuation.resume()
+      }
+    }
+    _ = await events.value
+    service.cancel()
+    await service.value
+    news.cancel()
+    await rendezvous?.shutdown()
+    return reason
+  }
+
+  /// Ends `run`.
+  package nonisolated func stop() { requestStop.yield(nil) }
+
+  /// Returns when the node is ready, or when it ends before.
+  package nonisolated func waitUntilReady() async {
+    for await _ in readiness { return }
+  }
+
+  /// Gives the beacon a moment, so that the first registration already carries the endpoint it sees.
+  private func discoverBeforeRegistration() async {
+    guard beacon != nil else { return }
+    discover()
+    for _ in 0..<20 where observed == nil { try? await Task.sleep(for: .milliseconds(25)) }
+  }
+
+  // MARK: The directory's news
+
+  private func handle(_ event: DirectoryEvent) async {
+    switch event {
+    case .registered(let node, _, let networks): await settle(node: node, networks: networks)
+    case .stateChanged(let state):
+      directoryState = state
+      if isReady { notifier.status(stateLine) }
+      if case .connected = state { discover() }
+    case .trustChanged(let peer):
+      let trust = await directory.trust(of: peer)
+      if let state = peers[peer] {
+        state.trust = trust
+        applyPolicy(to: state)
+      }
+      // What it may see of us, and we of it, changed with it.
+      if trust.isAdmitted || peers[peer] != nil { refreshRecord(of: peer, fresh: true) }
+    case .handshakeRequested(let peer, let justification):
+      let address = PilotAddress(network: 0, node: peer)
+      logger.notice(
+        "\(address) asks for trust: approve with `pilot-tun trust approve \(address)`",
+        metadata: justification.isEmpty ? [:] : ["reason": "\(TextForms.plain(justification))"])
+    case .peerRecordChanged(let record):
+      guard peers[record.node] != nil else { return }
+      let trust = await directory.trust(of: record.node)
+      learn(record.node, .found(record), trust)
+    }
+  }
+
+  /// Own id and networks are known, or changed: interface, worker, stub follow.
+  private func settle(node: UInt32, networks: [UInt16]) async {
+    if self.node != node {
+      // Another id is another node: sessions are bound to the old one.
+      for peer in peers.values { removePeer(peer) }
+      self.node = node
+      discover()
+    }
+    self.networks = networks
+    var addresses = networks.map { OverlayMapping.address(for: PilotAddress(network: $0, node: node)) }
+    if stub != nil { addresses.append(OverlayMapping.resolver) }
+    let hadAddresses = !self.addresses.isEmpty
+    let gone = self.addresses.filter { !addresses.contains($0) }
+    self.addresses = addresses
+    tell(.setLocal(node: node, addresses: addresses.filter { $0 != OverlayMapping.resolver }))
+    do {
+      try configureLink(removing: gone)
+    } catch {
+      guard hadAddresses else {
+        requestStop.yield("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")
+        return
+      }
+      logOnce("link \(error.message)", level: .error, "\(error.message)")
+    }
+    for peer in peers.values { refreshRecord(of: peer.node) }
+    await startStub()
+    becomeReady()
+  }
+
+  /// Brings MTU, addresses and route to what they should be; what stands already stays.
+  func configureLink(removing gone: [IPv6Address] = []) throws(LinkError) {
+    let configurator = try LinkConfigurator()
+    for address in gone {
+      try configurator.remove(address, index: engine.interfaceIndex, name: engine.interfaceName)
+    }
+    let settings = LinkSettings(
+      name: engine.interfaceName, index: engine.interfaceIndex, mtu: UInt32(configuration.mtu), addresses: addresses,
+      routePrefix: IPv6Address(high: OverlayMapping.prefix << 16, low: 0))
+    for warning in try configurator.configure(settings) {
+      let text = "\(warning.message)\(warning.hint.map { " (\($0))" } ?? "")"
+      if !warnings.contains(text) { warnings.append(text) }
+      logOnce("link \(text)", text)
+    }
+  }
+
+  private func startStub() async {
+    guard let stub, !isStubRunning else { return }
+    do {
+      try await stub.start()
+      isStubRunning = true
+      stubProblem = nil
+    } catch {
+      stubProblem = error.message
+      logOnce("stub \(error.message)", "names do not resolve on this machine: \(error.message)")
+    }
+  }
+
+  private func becomeReady() {
+    guard !isReady else { return }
+    isReady = true
+    notifier.ready(stateLine)
+    becameReady.yield()
+  }
+
+  /// One line for systemd's status.
+  var stateLine: String {
+    let address = node.map { PilotAddress(network: 0, node: $0).description } ?? "no address yet"
+    return "\(address), \(directoryState.word)"
+  }
+}
+
+extension DirectoryState {
+  /// The word for `status`.
+  var word: String {
+    switch self {
+    case .connecting: "connecting"
+    case .connected: "registered"
+    case .unreachable: "unreachable"
+    }
+  }
+}

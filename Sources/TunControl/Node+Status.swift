@@ -1,0 +1,199 @@
+// What `status`, `peers` and `explain` show (docs/design.md §10 lists the members others rely on).
+
+import Directory
+import Engine
+import Glibc
+import LinkIO
+import Naming
+import Session
+import Traversal
+import Wire
+
+extension Node {
+  func status() async -> JSONValue {
+    let own = PilotAddress(network: 0, node: node ?? 0)
+    var members: [String: JSONValue] = [
+      "version": .text(PilotTunVersion.text), "pid": JSONValue(getpid()), "ready": JSONValue(isReady),
+      "uptime_seconds": JSONValue((Clock.now() - startedAt) / 1_000_000_000),
+      "address": node == nil ? .null : .text(own.description), "node_id": node.map { JSONValue($0) } ?? .null,
+      "ipv6": node == nil ? .null : .text(OverlayMapping.address(for: own).description),
+      "public_key": .text(Base64.encode(store.identity.publicKey.bytes)),
+      "public": JSONValue(configuration.isPublic), "interface": .text(engine.interfaceName),
+      "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
+      "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
+      "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
+      "rendezvous": await rendezvousStatus(), "dns": dnsStatus(), "offloads": offloadStatus(),
+      "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
+      "pending_requests": JSONValue(directory.pendingHandshakes().count),
+    ]
+    let hostname = await directory.hostname ?? (directoryState.isConnected ? nil : configuration.hostname)
+    members["hostname"] = JSONValue(hostname)
+    members["networks"] = .list(
+      networks.filter { $0 != 0 }.map { network in
+        AddressForms.describe(PilotAddress(network: network, node: node ?? 0)).adding(["id": JSONValue(network)])
+      })
+    members["warnings"] = .list(of: await allWarnings())
+    return .object(members)
+  }
+
+  private func allWarnings() async -> [String] {
+    var all = store.warnings + warnings
+    if let problem = await directory.hostnameProblem { all.append("hostname: \(problem.message)") }
+    for (network, problem) in await directory.networkProblems.sorted(by: { $0.key < $1.key }) {
+      all.append("network \(network): \(problem.message)")
+    }
+    if let beaconProblem { all.append("beacon: \(beaconProblem)") }
+    if isReady, configuration.dns != .off, let stubProblem { all.append("names: \(stubProblem)") }
+    let lock = AEADContext.memoryLock
+    if !lock.isLocked { all.append("keys are not locked in memory: \(lock.reason)") }
+    let refused = engine.drops().first { $0.reason == "not-trusted" }?.count ?? 0
+    if refused > 0 {
+      all.append(
+        "\(refused) packets of nodes without mutual trust were refused; `pilot-tun trust list` shows who is trusted")
+    }
+    return all
+  }
+
+  private func rendezvousStatus() async -> JSONValue {
+    let registry = directory.configuration
+    var members: [String: JSONValue] = [
+      "registry": .text(HostPort(host: registry.registryHost, port: registry.registryPort).description),
+      "beacon": JSONValue(beacon?.description ?? configuration.beacon?.description),
+      "state": .text(directoryState.word), "embedded": JSONValue(configuration.isRendezvousEmbedded), "error": nil,
+    ]
+    switch directoryState {
+    case .connecting: break
+    case .connected(let since): members["since_seconds"] = JSONValue((ContinuousClock.now - since).components.seconds)
+    case .unreachable(let since, let reason, let nextTry):
+      members["since_seconds"] = JSONValue((ContinuousClock.now - since).components.seconds)
+      members["next_try_seconds"] = JSONValue(max(0, (nextTry - ContinuousClock.now).components.seconds))
+      members["error"] = .text(reason)
+    }
+    return .object(members)
+  }
+
+  private func dnsStatus() -> JSONValue {
+    [
+      "mode": .text(configuration.dns.rawValue), "running": JSONValue(isStubRunning),
+      "resolver": .text(OverlayMapping.resolver.description), "zone": "pilot", "reason": JSONValue(stubProblem),
+    ]
+  }
+
+  private func offloadStatus() -> JSONValue {
+    let states = engine.offloads.map { state in
+      (state.name, ["on": JSONValue(state.isOn), "reason": JSONValue(state.reason)] as JSONValue)
+    }
+    return .object(Dictionary(states, uniquingKeysWith: { $1 }))
+  }
+
+  /// Every counted drop: the worker's, the handshake machines', the stub's, this room's.
+  private func dropStatus() -> JSONValue {
+    var drops = counts
+    for drop in engine.drops() { drops[drop.reason, default: 0] += drop.count }
+    return .object(drops.mapValues { JSONValue($0) })
+  }
+
+  private func counterStatus() -> JSONValue {
+    var counters = tallies
+    for counter in engine.counters() { counters[counter.name] = counter.value }
+    for (name, value) in stub?.counters.snapshot ?? [:] {
+      counters["dns-" + name.map { $0 == "_" ? "-" : String($0) }.joined()] = value
+    }
+    return .object(counters.mapValues { JSONValue($0) })
+  }
+
+  // MARK: Peers
+
+  /// Peers with a row, and trusted ones without, by node.
+  func peerList() async -> [JSONValue] {
+    var list = peers.values.sorted { $0.node < $1.node }.map(describe)
+    for node in store.trustedNodes.sorted() where peers[node] == nil {
+      let record = store.record(of: node)
+      let own = AddressForms.describe(PilotAddress(network: 0, node: node))
+      list.append(
+        own.adding([
+          "hostname": JSONValue(record?.hostname), "path": "none", "endpoint": nil, "session": "none", "rtt_ms": nil,
+          "tx_bytes": 0, "rx_bytes": 0, "tx_packets": 0, "rx_packets": 0, "last_receive_seconds": nil,
+          "path_mtu": nil, "trust": "trusted", "problem": nil, "public": JSONValue(record?.isPublic ?? false),
+        ]))
+    }
+    return list
+  }
+
+  private func describe(_ peer: PeerState) -> JSONValue {
+    let statistics = engine.statistics(of: peer.index)
+    let now = Clock.now()
+    let age = statistics.lastReceive == 0 ? nil : Double(now - min(now, statistics.lastReceive)) / 1e9
+    var path = "none"
+    var endpoint: Endpoint?
+    if peer.handshake.currentSession != nil {
+      switch peer.enginePath {
+      case .none: break
+      case .direct(let way): (path, endpoint) = ("direct", way)
+      case .relay(let beacon): (path, endpoint) = ("relay", beacon)
+      }
+    }
+    return AddressForms.describe(peer.address).adding([
+      "hostname": JSONValue(peer.record.hostname), "path": .text(path), "endpoint": JSONValue(endpoint?.description),
+      "session": .text(peer.sessionWord), "rtt_ms": JSONValue(rounded: peer.roundTrip),
+      "tx_bytes": JSONValue(statistics.sentBytes), "rx_bytes": JSONValue(statistics.receivedBytes),
+      "tx_packets": JSONValue(statistics.sentPackets), "rx_packets": JSONValue(statistics.receivedPackets),
+      "last_receive_seconds": JSONValue(rounded: age), "path_mtu": JSONValue(configuration.mtu),
+      "trust": .text(PeerPolicy.word(peer.trust)), "public": JSONValue(peer.record.isPublic),
+      "problem": JSONValue(peer.problem), "raw_ipv6": JSONValue(peer.handshake.takesRawIPv6),
+      "path_reason": .text(peer.path.reason.rawValue),
+    ])
+  }
+
+  // MARK: Explain
+
+  /// Step by step what stands between this node and the peer.
+  func explain(_ address: PilotAddress) async -> JSONValue {
+    var steps: [JSONValue] = []
+    func step(_ name: String, _ ok: Bool, _ text: String, hint: String? = nil) {
+      steps.append(["name": .text(name), "ok": JSONValue(ok), "text": .text(text), "hint": JSONValue(hint)])
+    }
+    step(
+      "rendezvous", directoryState.isConnected, directoryState.word,
+      hint: directoryState.isConnected ? nil : "known peers go on working; pilot-tun status shows the reason")
+    let result = await directory.lookUp(address.node)
+    let record = result.record
+    switch result {
+    case .found(let record):
+      let source = record.isFromStore ? "remembered" : "found"
+      let seen = record.lastSeen.map { "last seen \(TextForms.duration(seconds: NodeStore.unixTime() - $0)) ago" }
+      step("directory", true, [source, seen].compactMap { $0 }.joined(separator: ", "))
+    case .notFound: step("directory", false, "no such node", hint: "check the address or the name")
+    case .unavailable: step("directory", false, "never seen, and the rendezvous does not answer")
+    }
+    if let record {
+      let trust = await directory.trust(of: address.node)
+      let isAllowed = trust.isAdmitted || record.isPublic
+      step(
+        "trust", isAllowed,
+        PeerPolicy.word(trust) + (record.isPublic ? " · the peer is public" : " · the peer is private"),
+        hint: isAllowed ? nil : "pilot-tun trust request \(address)")
+      var distinct: [String] = []
+      for endpoint in record.endpoints.map(\.description) where !distinct.contains(endpoint) {
+        distinct.append(endpoint)
+      }
+      let endpoints = distinct.joined(separator: ", ")
+      step(
+        "endpoints", !record.endpoints.isEmpty || record.isRelayOnly || beacon != nil,
+        endpoints.isEmpty ? (record.isRelayOnly ? "relay only" : "none known") : endpoints)
+    }
+    if let peer = peers[address.node] {
+      step(
+        "key", !peer.isKeyRefused, peer.isKeyRefused ? peer.problem ?? "changed" : "as pinned",
+        hint: peer.isKeyRefused ? "pilot-tun trust accept-key \(address)" : nil)
+      step("session", peer.handshake.currentSession != nil, peer.sessionWord)
+      for line in peer.path.explanation(now: Clock.now()) { step("path", peer.enginePath != .none, line) }
+      if let roundTrip = peer.roundTrip { step("round trip", true, TextForms.milliseconds(roundTrip)) }
+    } else if record != nil {
+      step("session", false, "nothing was sent yet", hint: "pilot-tun ping \(address)")
+    }
+    return AddressForms.describe(address).adding([
+      "hostname": JSONValue(record?.hostname), "steps": .list(steps),
+    ])
+  }
+}

@@ -1,0 +1,133 @@
+// One timer for everything: deadlines of the machines as they come, a survey of the peers every 5 s, a discover every
+// 60 s. An idle node with 100 known peers wakes for the survey alone.
+
+import Engine
+import LinkIO
+import Logging
+import Session
+import Shim
+import Traversal
+import Wire
+
+extension Node {
+  static let surveyInterval: UInt64 = 5_000_000_000
+  private static let keepaliveInterval: UInt64 = 25_000_000_000
+  /// Without a packet of a program this long, the path is not kept open any more (wire/tunnel §3.13).
+  private static let useLasts: UInt64 = 120_000_000_000
+  /// Without any contact this long, the row goes.
+  private static let contactLasts: UInt64 = 300_000_000_000
+
+  /// The peer's machines may have moved their deadlines.
+  func rearm(_ peer: PeerState) {
+    guard peers[peer.node] === peer else { return }
+    let times = [peer.handshake.nextDeadline, peer.path.nextDeadline].compactMap { $0 }
+    deadlines.set(peer.node, to: times.min())
+    arm()
+  }
+
+  /// Sets the timer to the earliest thing that is due.
+  func arm() {
+    guard !isStopping else { return }
+    let due = min(deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck)
+    guard due < timerAt else { return }
+    timer?.cancel()
+    timerAt = due
+    timer = Task {
+      let now = Clock.now()
+      if due > now { try? await Task.sleep(for: .nanoseconds(due - now), tolerance: .milliseconds(2)) }
+      if !Task.isCancelled { expire() }
+    }
+  }
+
+  private func expire() {
+    timerAt = .max
+    let now = Clock.now()
+    // Bounded: a machine that wants to be called again at once waits for the next turn.
+    for _ in 0..<4096 {
+      guard let node = deadlines.popDue(now) else { break }
+      guard let peer = peers[node] else { continue }
+      feed(peer, .tick)
+      walk(peer, .tick)
+    }
+    if now >= nextDiscover {
+      nextDiscover = now + Self.discoverInterval
+      if beacon == nil { Task { await findBeacon() } }
+      discover()
+    }
+    if now >= nextLinkCheck {
+      nextLinkCheck = .max
+      checkLink()
+    }
+    if now >= nextSurvey { survey(now) }
+    arm()
+  }
+
+  /// Looks at the counters of all peers: which are in use, which need a keepalive, which are long gone.
+  private func survey(_ now: UInt64) {
+    nextSurvey = now + Self.surveyInterval
+    for peer in Array(peers.values) {
+      let statistics = engine.statistics(of: peer.index)
+      let sent = statistics.sentPackets &- peer.surveyed.sentPackets
+      let received = statistics.receivedPackets &- peer.surveyed.receivedPackets
+      if sent > peer.controlFramesSent || received > peer.controlFramesReceived { peer.lastUse = now }
+      peer.surveyed = statistics
+      peer.controlFramesSent = 0
+      peer.controlFramesReceived = 0
+      if peer.handshake.currentSession != nil, now < peer.lastUse + Self.useLasts {
+        if now >= max(statistics.lastSend, peer.lastKeepalive) + Self.keepaliveInterval { keepAlive(peer, now) }
+        walk(peer, .activity(sentAt: statistics.lastSend, receivedAt: statistics.lastReceive))
+      }
+      let lastContact = max(peer.createdAt, peer.lastUse, statistics.lastReceive)
+      if now > lastContact + Self.contactLasts, !peer.handshake.isAttempting { removePeer(peer) }
+    }
+  }
+
+  /// Keeps NAT mappings open, and measures the round trip on the way.
+  private func keepAlive(_ peer: PeerState, _ now: UInt64) {
+    peer.lastKeepalive = now
+    probe(peer)
+  }
+
+  // MARK: Network changes
+
+  /// A thread waits for changes of links, addresses and routes; what it tells is looked at once things are quiet.
+  func watchLink() {
+    let (changes, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+    let logger = logger
+    DedicatedThread.start("pilot-network") {
+      do {
+        let watcher = try LinkWatcher()
+        var descriptor = watcher.fd
+        while true {
+          _ = pt_poll(&descriptor, 1, -1)
+          if try !watcher.drain().isEmpty { continuation.yield() }
+        }
+      } catch {
+        logger.warning("network changes are not noticed: \(error)")
+        continuation.finish()
+      }
+    }
+    Task { for await _ in changes { scheduleLinkCheck() } }
+  }
+
+  private func scheduleLinkCheck() {
+    // Changes come in bursts, and our own repairs are among them.
+    nextLinkCheck = min(nextLinkCheck, Clock.now() + 500_000_000)
+    arm()
+  }
+
+  private func checkLink() {
+    guard node != nil, !isStopping else { return }
+    do {
+      try configureLink()
+    } catch {
+      logOnce("link \(error.message)", level: .error, "\(error.message)")
+    }
+    let addresses = LocalAddresses.list(except: configuration.interface)
+    guard addresses != lanAddresses else { return }
+    lanAddresses = addresses
+    logger.info("addresses of this machine changed")
+    announce()
+    networkChanged()
+  }
+}

@@ -1,0 +1,169 @@
+// The node: one actor that runs a handshake and a path machine per peer between the worker, the directory and the
+// beacon. Made by NodeProgram. Its parts:
+//
+//   Node+Life      start of the services, readiness, end          Node+Beacon   discover, punch, notify
+//   Node+Events    what the worker reports                        Node+Timers   deadlines, keepalives, reaping
+//   Node+Peers     rows of peers, lookups, policy                 Node+Ping     control pings and their answers
+//   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
+//   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
+//
+// Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
+// signature; every problem is logged once per cause and peer and counted from then on.
+
+import Directory
+import Engine
+import Logging
+import Naming
+import NIOCore
+import Rendezvous
+import Session
+import Wire
+
+package actor Node {
+  package nonisolated let configuration: NodeConfiguration
+  nonisolated let logger: Logger
+  nonisolated let store: NodeStore
+  nonisolated let directory: Directory
+  nonisolated let engine: Engine
+  nonisolated let stub: StubServer?
+  nonisolated let rendezvous: RendezvousServer?
+  nonisolated let notifier: ServiceNotifier
+  let startedAt = Clock.now()
+
+  // Identity on the network, once the registry (or the last run) told it.
+  var node: UInt32?
+  var networks: [UInt16] = [0]
+  var addresses: [IPv6Address] = []
+  var directoryState = DirectoryState.connecting
+  var isStubRunning = false
+  var stubProblem: String?
+  var isReady = false
+  var isStopping = false
+  var warnings: [String] = []
+
+  // Peers
+  var peers: [UInt32: PeerState] = [:]
+  var nodesByIndex: [PeerIndex: UInt32] = [:]
+  var freeIndexes: [PeerIndex] = []
+  var nextIndex: PeerIndex = 0
+  /// Lookups under way, with what waits for them.
+  var lookups: [UInt32: PendingLookup] = [:]
+  /// Nodes that do not exist (or cannot be asked for now), until when.
+  var absent: [UInt32: UInt64] = [:]
+  var strangers = StrangerLimiter()
+  var entropy = SystemRandomNumberGenerator()
+
+  // Beacon
+  var beacon: Endpoint?
+  var beaconProblem: String?
+  /// Where the beacon sees our socket.
+  var observed: Endpoint?
+  var discoverSentAt: UInt64?
+  var lanAddresses: [IPv6Address] = []
+
+  // Timers
+  var deadlines = DeadlineQueue()
+  var timer: Task<Void, Never>?
+  var timerAt = UInt64.max
+  var nextDiscover: UInt64 = 0
+  var nextSurvey: UInt64 = 0
+  var nextLinkCheck: UInt64 = .max
+
+  // Pings
+  var pings: [UInt32: OutstandingPing] = [:]
+  var nextPingSequence: UInt32 = 1
+
+  /// Counted refusals of this room and of the handshake machines, by name.
+  var counts: [String: UInt64] = [:]
+  /// Events that are no refusals, by name.
+  var tallies: [String: UInt64] = [:]
+  var logged: Set<String> = []
+
+  // Life
+  let stops: AsyncStream<String?>
+  let requestStop: AsyncStream<String?>.Continuation
+  let readiness: AsyncStream<Void>
+  let becameReady: AsyncStream<Void>.Continuation
+
+  init(
+    configuration: NodeConfiguration, logger: Logger, parts: NodeParts, notifier: ServiceNotifier,
+    group: any EventLoopGroup
+  ) {
+    self.configuration = configuration
+    self.logger = logger
+    self.notifier = notifier
+    store = parts.store
+    directory = parts.directory
+    engine = parts.engine
+    rendezvous = parts.rendezvous
+    if configuration.dns == .off {
+      stub = nil
+      stubProblem = "dns = off"
+    } else {
+      stub = StubServer(source: NodeNames(directory: parts.directory), logger: logger, group: group)
+    }
+    warnings = parts.warnings
+    (stops, requestStop) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4))
+    (readiness, becameReady) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(1))
+  }
+
+  /// Counts something that was refused or ignored.
+  func count(_ name: String) { counts[name, default: 0] += 1 }
+
+  /// Counts something that happened as it should.
+  func tally(_ name: String) { tallies[name, default: 0] += 1 }
+
+  /// Tells the worker. It is 16,384 commands behind only when something is badly wrong; that shows in `drops`.
+  func tell(_ command: EngineCommand) {
+    if !engine.submit(command) { count("command-queue-full") }
+  }
+
+  /// Logs a cause once; further ones are only counted by the caller.
+  func logOnce(_ cause: String, level: Logger.Level = .warning, _ message: String) {
+    guard logged.count < 4096, logged.insert(cause).inserted else { return }
+    logger.log(level: level, "\(message)")
+  }
+
+  /// Our address in the network that the peer was addressed in, or on the backbone.
+  func ownAddress(in network: UInt16) -> PilotAddress? {
+    node.map { PilotAddress(network: networks.contains(network) ? network : 0, node: $0) }
+  }
+}
+
+/// What stands before the node begins: made in the order of NodeProgram.
+struct NodeParts: Sendable {
+  var store: NodeStore
+  var directory: Directory
+  var engine: Engine
+  var rendezvous: RendezvousServer?
+  var warnings: [String]
+}
+
+/// A lookup of a node that has no row yet.
+struct PendingLookup: Sendable {
+  /// A local program sends to it.
+  var isWanted = false
+  var frames: [InboundFrame] = []
+  var waiters: [CheckedContinuation<RecordResult, Never>] = []
+}
+
+/// A frame of a node that has no row yet.
+enum InboundFrame: Sendable {
+  case keyExchange(KeyExchangeFrame, Arrival)
+  case keyRequest(KeyRequestFrame, Arrival)
+  case undecryptable([UInt8], Arrival)
+}
+
+/// How many unknown nodes a second may cause a lookup.
+struct StrangerLimiter {
+  private var tokens = 50.0
+  private var filledAt: UInt64 = 0
+
+  mutating func admit(_ now: UInt64) -> Bool {
+    tokens = min(50, tokens + Double(now &- filledAt) / 1e9 * 20)
+    filledAt = now
+    guard tokens >= 1 else { return false }
+    tokens -= 1
+    return true
+  }
+}

@@ -1,0 +1,108 @@
+// Everything `pilot-tun up` can be told, read from its sources, checked and complete. Made once at start; Node reads it.
+
+package import Directory
+package import Logging
+package import Wire
+
+/// A host (name or address) and a port, as the user wrote it. Resolved when it is dialled.
+package struct HostPort: Equatable, Sendable, CustomStringConvertible {
+  package var host: String
+  package var port: UInt16
+
+  package init(host: String, port: UInt16) {
+    self.host = host
+    self.port = port
+  }
+
+  package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+/// Which local address and port the tunnel socket takes.
+package struct ListenAddress: Equatable, Sendable {
+  /// The unspecified address: all of them, IPv4 and IPv6.
+  package var address: IPv6Address
+  package var port: UInt16
+  /// Not asked for by anyone: when the port is taken, any free one does.
+  package var isDefault: Bool
+}
+
+package enum DNSMode: String, CaseIterable, Sendable {
+  /// The stub runs; systemd-resolved is told when it is there.
+  case auto
+  case resolved
+  case off
+}
+
+package enum LogFormat: String, CaseIterable, Sendable {
+  case text
+  case json
+}
+
+package struct NodeConfiguration: Sendable {
+  package var stateDirectory = "/var/lib/pilot-tun"
+  package var controlSocket = "/run/pilot-tun/control.sock"
+  package var hostname: String?
+  /// nil: the node runs its own rendezvous.
+  package var registry: HostPort?
+  package var beacon: HostPort?
+  package var interface = "pilot0"
+  /// Octets of an inner packet.
+  package var mtu = 1400
+  package var listen = ListenAddress(address: IPv6Address(high: 0, low: 0), port: 4000, isDefault: true)
+  package var advertise: HostPort?
+  package var isPublic = false
+  package var trustAutoApprove = false
+  package var networks: [NetworkMembership] = []
+  package var tags: [String] = []
+  package var isRelayOnly = false
+  package var dns = DNSMode.auto
+  package var metrics: HostPort?
+  package var logLevel = Logger.Level.info
+  package var logFormat = LogFormat.text
+
+  package static let registryPort: UInt16 = 9000
+  package static let beaconPort: UInt16 = 9001
+
+  /// Whether the node brings its own rendezvous along.
+  package var isRendezvousEmbedded: Bool { registry == nil }
+
+  package init() {}
+
+  /// Reads and checks all settings. The first wrong value is thrown, with the source it came from.
+  package init(_ layers: ConfigurationLayers) throws(ControlError) {
+    let reader = SettingReader(layers: layers)
+    try reader.path(.stateDirectory, into: &stateDirectory)
+    try reader.path(.controlSocket, into: &controlSocket)
+    hostname = try reader.hostname()
+    try readRendezvous(reader)
+    interface = try reader.interface() ?? interface
+    mtu = try reader.number(.mtu, in: 1280...9000, unit: "bytes") ?? mtu
+    listen = try reader.listen() ?? listen
+    advertise = try reader.hostPort(.advertise)
+    isPublic = try reader.flag(.isPublic)
+    trustAutoApprove = try reader.flag(.trustAutoApprove)
+    isRelayOnly = try reader.flag(.relayOnly)
+    networks = try reader.networks()
+    tags = try reader.tags()
+    dns = try reader.choice(.dns) ?? dns
+    metrics = try reader.hostPort(.metrics)
+    logLevel = try reader.logLevel() ?? logLevel
+    logFormat = try reader.choice(.logFormat) ?? logFormat
+  }
+
+  private mutating func readRendezvous(_ reader: SettingReader) throws(ControlError) {
+    if let both = try reader.hostPort(.rendezvous, defaultPort: Self.registryPort) {
+      registry = both
+      // The beacon's port follows the registry's, as `pilot-rendezvous` lays them out.
+      beacon = HostPort(host: both.host, port: both.port == Self.registryPort ? Self.beaconPort : both.port &+ 1)
+    }
+    if let own = try reader.hostPort(.registry, defaultPort: Self.registryPort) { registry = own }
+    if let own = try reader.hostPort(.beacon, defaultPort: Self.beaconPort) { beacon = own }
+    if let registry, beacon == nil { beacon = HostPort(host: registry.host, port: Self.beaconPort) }
+    if registry == nil, beacon != nil {
+      throw ControlError(
+        "configuration_invalid", "a beacon is set but no registry",
+        hint: "set --registry HOST:PORT as well, or --rendezvous HOST for both", isUsage: true)
+    }
+  }
+}

@@ -1,0 +1,195 @@
+// `pilot-tun up` from the first check to the last file removed: makes the parts in order, runs the node, reacts to
+// signals. Called by PilotTunCommand.
+
+import Directory
+import Engine
+import Glibc
+import LinkIO
+import Logging
+import NIOCore
+import NIOPosix
+import Rendezvous
+import Wire
+
+package enum NodeProgram {
+  /// Runs until SIGTERM, SIGINT, `pilot-tun down` or a failure (thrown). Nothing is left behind but the state.
+  package static func run(
+    _ configuration: NodeConfiguration, environment: [String: String], isJSON: Bool = false
+  ) async throws(ControlError) {
+    let logger = Logger(label: "pilot-tun")
+    let notifier = ServiceNotifier(environment: environment)
+    let signals = ProcessSignals.stream()
+    try refuseUnsupported(configuration)
+    try Privileges.check()
+    logger.info(
+      "starting", metadata: ["version": "\(PilotTunVersion.text)", "interface": "\(configuration.interface)"])
+    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let parts: NodeParts
+    do {
+      parts = try await makeParts(configuration, logger: logger, group: group)
+    } catch {
+      throw ControlError(error)
+    }
+    let node = Node(configuration: configuration, logger: logger, parts: parts, notifier: notifier, group: group)
+    let control: ControlServer
+    do {
+      control = try await ControlServer(
+        path: configuration.controlSocket, group: group, logger: logger, service: node)
+    } catch {
+      await parts.rendezvous?.shutdown()
+      throw error
+    }
+    SocketGuard.start(path: configuration.controlSocket)
+    let listener = Task {
+      for await signal in signals {
+        switch signal {
+        case .end: node.stop()
+        case .reload: logger.notice("SIGHUP: settings are read at start only; restart the node to change them")
+        }
+      }
+    }
+    let announcer = Task {
+      await node.waitUntilReady()
+      guard !Task.isCancelled else { return }
+      announce(await node.status(), configuration, isJSON: isJSON)
+    }
+    let reason = await node.run()
+    listener.cancel()
+    announcer.cancel()
+    await control.close()
+    if let reason {
+      throw ControlError("node_failed", reason, hint: "the log above says more; the state directory keeps the identity")
+    }
+    logger.info("stopped")
+  }
+
+  private static func refuseUnsupported(_ configuration: NodeConfiguration) throws(ControlError) {
+    if configuration.dns == .resolved {
+      throw ControlError(
+        "not_supported", "dns = resolved is not part of this version",
+        hint: "use auto: the stub answers on \(OverlayMapping.resolver), name it in resolv.conf or your resolver",
+        isUsage: true)
+    }
+    if configuration.metrics != nil {
+      throw ControlError(
+        "not_supported", "metrics are not served by this version", hint: "pilot-tun status --json has all counters",
+        isUsage: true)
+    }
+  }
+
+  // MARK: Parts
+
+  private static func makeParts(
+    _ configuration: NodeConfiguration, logger: Logger, group: any EventLoopGroup
+  ) async throws -> NodeParts {
+    let store = try NodeStore(directory: configuration.stateDirectory, logger: logger)
+    let disabled = disabledOffloads()
+    let socket = try openSocket(configuration.listen, disabled: disabled)
+    let rendezvous = try await startRendezvous(configuration, logger: logger)
+    do {
+      let tun = try TunDevice(name: configuration.interface, disabled: disabled)
+      let engine = try Engine(tun: tun, socket: socket, configuration: EngineConfiguration(mtu: configuration.mtu))
+      let port = engine.localEndpoint.port
+      let directory = Directory(
+        configuration: directoryConfiguration(configuration), store: store,
+        announcement: Announcement(listenAddress: configuration.advertise?.description ?? "127.0.0.1:\(port)"),
+        logger: logger, group: group)
+      return NodeParts(store: store, directory: directory, engine: engine, rendezvous: rendezvous, warnings: [])
+    } catch {
+      await rendezvous?.shutdown()
+      throw error
+    }
+  }
+
+  /// Offloads that operators and tests switch off for the whole run: `PILOT_TUN_DISABLE_OFFLOADS=tun-tso,udp-gso`.
+  private static func disabledOffloads() -> Set<String> {
+    let text = ProcessEnvironment.all["PILOT_TUN_DISABLE_OFFLOADS"] ?? ""
+    return Set(text.split(separator: ",").map { String(trimming: $0) })
+  }
+
+  private static func openSocket(_ listen: ListenAddress, disabled: Set<String>) throws -> UDPSocket {
+    do throws(LinkError) {
+      return try UDPSocket(local: Endpoint(address: listen.address, port: listen.port), disabled: disabled)
+    } catch {
+      guard listen.isDefault, error.kind == .udpPortTaken else { throw error }
+      return try UDPSocket(port: 0, disabled: disabled)
+    }
+  }
+
+  private static func startRendezvous(
+    _ configuration: NodeConfiguration, logger: Logger
+  ) async throws -> RendezvousServer? {
+    guard configuration.isRendezvousEmbedded else { return nil }
+    let any = IPv6Address(high: 0, low: 0)
+    var settings = RendezvousConfiguration(
+      stateDirectory: configuration.stateDirectory + "/rendezvous",
+      registryListen: Endpoint(address: any, port: NodeConfiguration.registryPort),
+      beaconListen: Endpoint(address: any, port: NodeConfiguration.beaconPort))
+    settings.threads = 1
+    let server = RendezvousServer(configuration: settings, logger: Logger(label: "rendezvous"))
+    do {
+      _ = try await server.start()
+    } catch let error as RendezvousError {
+      throw ControlError(
+        error.code, "no rendezvous is configured and an own one cannot start: \(error.message)",
+        hint: "join an existing one with --rendezvous HOST; if one runs on this machine: --rendezvous 127.0.0.1")
+    }
+    return server
+  }
+
+  private static func directoryConfiguration(_ configuration: NodeConfiguration) -> DirectoryConfiguration {
+    let registry = configuration.registry ?? HostPort(host: "127.0.0.1", port: NodeConfiguration.registryPort)
+    return DirectoryConfiguration(
+      registryHost: registry.host, registryPort: registry.port, hostname: configuration.hostname,
+      tags: configuration.tags, isPublic: configuration.isPublic, isRelayOnly: configuration.isRelayOnly,
+      networks: configuration.networks,
+      approvesAutomatically: configuration.trustAutoApprove, version: "pilot-tun \(PilotTunVersion.text)")
+  }
+
+  // MARK: Ready
+
+  private static func announce(_ status: JSONValue, _ configuration: NodeConfiguration, isJSON: Bool) {
+    let join = configuration.isRendezvousEmbedded ? joinLine(configuration) : nil
+    if isJSON {
+      let keys = ["address", "ipv6", "node_id", "hostname", "interface", "pid"]
+      var data = Dictionary(keys.map { ($0, status[$0] ?? .null) }, uniquingKeysWith: { $1 })
+      data["join"] = JSONValue(join)
+      return Output.show(.object(data), isJSON: true) { _ in "" }
+    }
+    if let join { Output.line("no rendezvous configured, so this node runs one; others join with: \(join)") }
+    let name = status.string("hostname")
+    Output.line(
+      "ready: \(status.string("address")) · \(status.string("ipv6")) on \(status.string("interface"))"
+        + (name.isEmpty ? "" : " · \(name).pilot"))
+  }
+
+  private static func joinLine(_ configuration: NodeConfiguration) -> String {
+    let own = LocalAddresses.list(except: configuration.interface).first?.description ?? "127.0.0.1"
+    return "pilot-tun up --rendezvous \(own.contains(":") ? "[\(own)]" : own)"
+  }
+}
+
+/// What the node needs of the system before anything is made.
+enum Privileges {
+  static func check() throws(ControlError) {
+    guard SmallFile.exists("/dev/net/tun") else {
+      throw ControlError(
+        "tun_unavailable", "/dev/net/tun does not exist",
+        hint: "load the module (modprobe tun), or give the container the device: --device /dev/net/tun")
+    }
+    guard hasNetAdmin(status: (try? SmallFile.read("/proc/self/status")) ?? []) else {
+      throw ControlError(
+        "net_admin_missing", "this process may not configure network interfaces (CAP_NET_ADMIN)",
+        hint: "run it as root, or give the service AmbientCapabilities=CAP_NET_ADMIN")
+    }
+  }
+
+  /// Bit 12 of the effective capabilities (capabilities(7)). When /proc does not tell, the kernel will.
+  static func hasNetAdmin(status: [UInt8]) -> Bool {
+    for line in String(decoding: status, as: UTF8.self).split(separator: "\n") where line.hasPrefix("CapEff:") {
+      guard let bits = UInt64(String(trimming: line.dropFirst(7)), radix: 16) else { return true }
+      return bits & 1 << 12 != 0
+    }
+    return true
+  }
+}

@@ -1,0 +1,37 @@
+// Who gets packets in and out, as pure functions (docs/design.md: private by default). Node asks them whenever trust,
+// records or networks change.
+
+package import Directory
+package import Engine
+
+package enum PeerPolicy {
+  /// What is allowed between this node and a peer.
+  package struct Verdict: Equatable, Sendable {
+    package var admission: Admission
+    package var refusal: Refusal
+  }
+
+  /// - isTrusted: mutual trust or a shared network other than the backbone.
+  /// - isOwnPublic: this node takes packets of everybody.
+  /// - isPeerPublic: so does the peer.
+  /// - hasPeerCome: the peer opened a tunnel to us by itself; then it wants our answers, although it may be private.
+  package static func verdict(
+    isTrusted: Bool, isOwnPublic: Bool, isPeerPublic: Bool, hasPeerCome: Bool
+  ) -> Verdict {
+    let mayAnswer = isOwnPublic && hasPeerCome
+    return Verdict(
+      admission: isTrusted || isOwnPublic ? .all : .repliesOnly,
+      refusal: isTrusted || isPeerPublic || mayAnswer ? .none : .prohibited)
+  }
+
+  /// The word for `status`.
+  package static func word(_ trust: TrustState) -> String {
+    switch trust {
+    case .trusted: "trusted"
+    case .sharedNetwork(let network): "network \(network)"
+    case .pending: "asks for trust"
+    case .requested: "requested"
+    case .none: "none"
+    }
+  }
+}

@@ -1,0 +1,58 @@
+// One row of the node: everything control knows about a peer it speaks with. Owned by the Node actor.
+
+import Directory
+import Engine
+import Session
+import Traversal
+import Wire
+
+final class PeerState {
+  let index: PeerIndex
+  let node: UInt32
+  let createdAt: UInt64
+  var record: PeerRecord
+  var trust: TrustState
+  var verdict: PeerPolicy.Verdict
+  var handshake: HandshakeMachine
+  var path: PathMachine
+  /// As told to the worker.
+  var enginePath = EnginePath.none
+  /// The peer opened the tunnel.
+  var hasCome = false
+  /// What keeps the peer from working, for `status`; with the advice.
+  var problem: String?
+  var isKeyRefused = false
+  /// Milliseconds of the last answered ping.
+  var roundTrip: Double?
+  /// Monotonic nanoseconds of the last packet of a program, in either direction.
+  var lastUse: UInt64
+  var lastKeepalive: UInt64 = 0
+  /// Counters at the last survey, and frames of control since: what remains is use.
+  var surveyed = PeerStatistics()
+  var controlFramesSent: UInt64 = 0
+  var controlFramesReceived: UInt64 = 0
+
+  init(
+    index: PeerIndex, record: PeerRecord, trust: TrustState, verdict: PeerPolicy.Verdict, handshake: HandshakeMachine,
+    path: PathMachine, now: UInt64
+  ) {
+    self.index = index
+    node = record.node
+    createdAt = now
+    lastUse = now
+    self.record = record
+    self.trust = trust
+    self.verdict = verdict
+    self.handshake = handshake
+    self.path = path
+  }
+
+  /// The word for `status`.
+  var sessionWord: String {
+    if handshake.currentSession != nil { return handshake.isConfirmed ? "established" : "unconfirmed" }
+    if isKeyRefused { return "refused" }
+    return handshake.isAttempting ? "connecting" : "none"
+  }
+
+  var address: PilotAddress { record.address }
+}

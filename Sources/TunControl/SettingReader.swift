@@ -1,0 +1,177 @@
+// Turns the texts of settings into checked values. Every refusal names the source, the value and what would do.
+// Used by NodeConfiguration only.
+
+import Directory
+import Logging
+import Wire
+
+struct SettingReader {
+  let layers: ConfigurationLayers
+
+  func refuse(_ setting: Setting, _ value: SettingValue, _ expected: String) -> ControlError {
+    ControlError(
+      "configuration_invalid",
+      "\(value.origin): `\(value.texts.joined(separator: ","))` is not a valid \(setting.rawValue)",
+      hint: "expected \(expected)", isUsage: true)
+  }
+
+  /// The last text given for the setting.
+  private func single(_ setting: Setting) -> (text: String, value: SettingValue)? {
+    guard let value = layers.value(of: setting), let text = value.texts.last else { return nil }
+    return (String(trimming: text), value)
+  }
+
+  func path(_ setting: Setting, into target: inout String) throws(ControlError) {
+    guard let (text, value) = single(setting) else { return }
+    guard !text.isEmpty, !text.utf8.contains(0) else { throw refuse(setting, value, "a path") }
+    if setting == .controlSocket, text.utf8.count > 100 {
+      throw refuse(setting, value, "a path of at most 100 bytes (the kernel's limit for Unix sockets)")
+    }
+    target = text
+  }
+
+  func flag(_ setting: Setting) throws(ControlError) -> Bool {
+    guard let (text, value) = single(setting) else { return false }
+    switch text.lowercased() {
+    case "true", "yes", "on", "1": return true
+    case "false", "no", "off", "0": return false
+    default: throw refuse(setting, value, "true or false")
+    }
+  }
+
+  func number(_ setting: Setting, in range: ClosedRange<Int>, unit: String) throws(ControlError) -> Int? {
+    guard let (text, value) = single(setting) else { return nil }
+    guard let number = Int(text), range.contains(number) else {
+      throw refuse(setting, value, "\(range.lowerBound) to \(range.upperBound) \(unit)")
+    }
+    return number
+  }
+
+  func choice<Choice: RawRepresentable & CaseIterable>(
+    _ setting: Setting
+  ) throws(ControlError) -> Choice? where Choice.RawValue == String {
+    guard let (text, value) = single(setting) else { return nil }
+    guard let choice = Choice(rawValue: text.lowercased()) else {
+      throw refuse(setting, value, Choice.allCases.map(\.rawValue).joined(separator: ", "))
+    }
+    return choice
+  }
+
+  func logLevel() throws(ControlError) -> Logger.Level? {
+    guard let (text, value) = single(.logLevel) else { return nil }
+    let name = text.lowercased() == "warn" ? "warning" : text.lowercased()
+    guard let level = Logger.Level(rawValue: name) else {
+      throw refuse(.logLevel, value, Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))
+    }
+    return level
+  }
+
+  /// Names of the directory: 1 to 63 of `a-z 0-9 -`, no hyphen at the ends (wire/registry, set_hostname).
+  func hostname() throws(ControlError) -> String? {
+    guard let (text, value) = single(.hostname) else { return nil }
+    let name = text.lowercased().hasSuffix(".pilot") ? String(text.lowercased().dropLast(6)) : text.lowercased()
+    guard Self.isHostname(name) else {
+      throw refuse(.hostname, value, "1 to 63 letters, digits and inner hyphens, for example specialist-papers")
+    }
+    return name
+  }
+
+  static func isHostname(_ name: String) -> Bool {
+    let reserved = ["localhost", "backbone", "broadcast"]
+    guard (1...63).contains(name.utf8.count), !reserved.contains(name), !name.hasPrefix("-"), !name.hasSuffix("-")
+    else { return false }
+    return name.utf8.allSatisfy { byte in
+      (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || byte == UInt8(ascii: "-")
+        || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+    }
+  }
+
+  /// Interface names: 1 to 15 bytes, no slash, no blank, no colon (the kernel's dev_valid_name).
+  func interface() throws(ControlError) -> String? {
+    guard let (text, value) = single(.interface) else { return nil }
+    let isValid =
+      (1...15).contains(text.utf8.count) && text != "." && text != ".."
+      && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && !"/:%".utf8.contains($0) }
+    guard isValid else { throw refuse(.interface, value, "an interface name of 1 to 15 characters, such as pilot0") }
+    return text
+  }
+
+  func hostPort(_ setting: Setting, defaultPort: UInt16? = nil) throws(ControlError) -> HostPort? {
+    guard let (text, value) = single(setting) else { return nil }
+    guard let result = HostPort(text, defaultPort: defaultPort) else {
+      let form = defaultPort.map { "HOST or HOST:PORT (default port \($0))" } ?? "HOST:PORT"
+      throw refuse(setting, value, form + "; an IPv6 address in brackets")
+    }
+    return result
+  }
+
+  func listen() throws(ControlError) -> ListenAddress? {
+    guard let (text, value) = single(.listen) else { return nil }
+    let expected = "PORT or ADDRESS:PORT; an IPv6 address in brackets"
+    if let port = UInt16(text) {
+      return ListenAddress(address: IPv6Address(high: 0, low: 0), port: port, isDefault: false)
+    }
+    if text.hasPrefix(":"), let port = UInt16(text.dropFirst()) {
+      return ListenAddress(address: IPv6Address(high: 0, low: 0), port: port, isDefault: false)
+    }
+    guard let endpoint = Endpoint(text) else { throw refuse(.listen, value, expected) }
+    let isAny = endpoint.address.isUnspecified || endpoint.address.mappedIPv4 == 0
+    return ListenAddress(
+      address: isAny ? IPv6Address(high: 0, low: 0) : endpoint.address, port: endpoint.port, isDefault: false)
+  }
+
+  /// `NUMBER`, or `NUMBER:TOKEN` for a network that asks for one.
+  func networks() throws(ControlError) -> [NetworkMembership] {
+    guard let value = layers.value(of: .networks) else { return [] }
+    var result: [NetworkMembership] = []
+    for text in value.texts {
+      let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+      guard let first = parts.first, let number = UInt16(String(trimming: first)), number != 0,
+        number != OverlayMapping.localNetwork, parts.count == 1 || !parts[1].isEmpty
+      else {
+        throw refuse(.networks, value, "network numbers from 1 to 65534, with :TOKEN where a network asks for one")
+      }
+      let membership = NetworkMembership(id: number, token: parts.count == 2 ? String(parts[1]) : "")
+      if !result.contains(where: { $0.id == number }) { result.append(membership) }
+    }
+    return result
+  }
+
+  func tags() throws(ControlError) -> [String] {
+    guard let value = layers.value(of: .tags) else { return [] }
+    let tags = value.texts.map { String(trimming: $0).lowercased() }
+    guard tags.count <= 3, tags.allSatisfy({ Self.isHostname($0) }) else {
+      throw refuse(.tags, value, "at most three tags of letters, digits and inner hyphens")
+    }
+    return tags
+  }
+}
+
+extension HostPort {
+  /// Parses `host`, `host:port`, `[v6]:port` or a bare IPv6 address (then the default port holds).
+  package init?(_ text: String, defaultPort: UInt16?) {
+    var host = Substring(text)
+    var port = defaultPort
+    if text.hasPrefix("[") {
+      guard let end = text.firstIndex(of: "]") else { return nil }
+      host = text[text.index(after: text.startIndex)..<end]
+      let rest = text[text.index(after: end)...]
+      guard IPv6Address(host) != nil else { return nil }
+      if !rest.isEmpty {
+        guard rest.hasPrefix(":"), let number = UInt16(rest.dropFirst()) else { return nil }
+        port = number
+      }
+    } else if let colon = text.lastIndex(of: ":") {
+      if text.firstIndex(of: ":") == colon {
+        guard let number = UInt16(text[text.index(after: colon)...]) else { return nil }
+        host = text[..<colon]
+        port = number
+      } else if IPv6Address(text) == nil {
+        return nil
+      }
+    }
+    let isPlain = host.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && !"/@?#[]".utf8.contains($0) }
+    guard !host.isEmpty, host.utf8.count <= 253, isPlain, let port, port != 0 else { return nil }
+    self.init(host: String(host), port: port)
+  }
+}

@@ -1,0 +1,116 @@
+// What `pilot-tun status`, `peers` and `explain` print for people, from the same data that `--json` shows.
+
+package import Directory
+
+package enum StatusForms {
+  package static func status(_ data: JSONValue) -> String {
+    let rendezvous = data["rendezvous"] ?? [:]
+    let state = rendezvous.string("state")
+    var lines = [
+      "\(state == "registered" ? "●" : "◐") pilot-tun \(data.string("version")) · up "
+        + TextForms.duration(seconds: data.int("uptime_seconds")) + " · \(state)"
+    ]
+    var rows: [[String]] = []
+    let name = data.string("hostname")
+    let address = data.string("address")
+    rows.append([
+      "address",
+      (address.isEmpty ? "none yet: the registry gives it" : address) + (name.isEmpty ? "" : " · \(name).pilot"),
+    ])
+    let link = "\(data.string("interface")), mtu \(data.int("mtu"))"
+    rows.append(["ipv6", address.isEmpty ? "none yet, \(link)" : "\(data.string("ipv6")) on \(link)"])
+    for network in data.items("networks") {
+      rows.append(["network \(network.int("id"))", "\(network.string("address")) · \(network.string("ipv6"))"])
+    }
+    rows.append([
+      "udp", data.string("listen") + (data.string("endpoint").isEmpty ? "" : " · seen as \(data.string("endpoint"))"),
+    ])
+    var registry = "registry \(rendezvous.string("registry")) · beacon \(rendezvous.string("beacon"))"
+    if rendezvous.flag("embedded") { registry += " · embedded" }
+    rows.append(["rendezvous", registry])
+    if let problem = rendezvous["error"]?.text { rows.append(["", "✗ " + TextForms.plain(problem)]) }
+    let dns = data["dns"] ?? [:]
+    let reason = dns.string("reason")
+    rows.append([
+      "names",
+      dns.flag("running") ? "stub on \(dns.string("resolver"))" : reason.isEmpty ? "not started yet" : "off: \(reason)",
+    ])
+    let offloads = (data["offloads"]?.object ?? [:]).sorted { $0.key < $1.key }.map { name, state in
+      state.flag("on") ? name : "\(name) off (\(TextForms.plain(state.string("reason"))))"
+    }
+    if !offloads.isEmpty { rows.append(["offloads", offloads.joined(separator: " · ")]) }
+    rows.append(["access", data.flag("public") ? "public: every node may connect" : "private: trusted peers only"])
+    lines.append(TextForms.table(rows, indent: "  "))
+    for warning in data.items("warnings").compactMap(\.text) { lines.append("  ! " + TextForms.plain(warning)) }
+    lines.append("")
+    lines.append(peers(data))
+    let drops = (data["drops"]?.object ?? [:]).filter { $0.value.integer ?? 0 > 0 }.sorted { $0.key < $1.key }
+    if !drops.isEmpty {
+      lines.append("")
+      lines.append("dropped packets")
+      lines.append(TextForms.table(drops.map { [$0.key, "\($0.value.integer ?? 0)"] }, indent: "  "))
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  package static func peers(_ data: JSONValue) -> String {
+    let peers = data.items("peers")
+    guard !peers.isEmpty else { return "no peers yet: send something to one, for example `pilot-tun ping NAME`" }
+    let direct = peers.count { $0.string("path") == "direct" }
+    let relayed = peers.count { $0.string("path") == "relay" }
+    var rows = [["NAME", "ADDRESS", "PATH", "SESSION", "TRUST", "RTT", "SENT", "RECEIVED", "HEARD"]]
+    for peer in peers {
+      let endpoint = peer.string("endpoint")
+      rows.append([
+        peer.string("hostname").isEmpty ? "-" : peer.string("hostname"), peer.string("address"),
+        peer.string("path") + (endpoint.isEmpty ? "" : " " + endpoint), peer.string("session"), peer.string("trust"),
+        peer.double("rtt_ms").map(TextForms.milliseconds) ?? "-", TextForms.bytes(peer.int("tx_bytes")),
+        TextForms.bytes(peer.int("rx_bytes")),
+        peer.double("last_receive_seconds").map { TextForms.duration(seconds: Int64($0)) + " ago" } ?? "never",
+      ])
+    }
+    let head = "\(peers.count) peer\(peers.count == 1 ? "" : "s") · \(direct) direct · \(relayed) relayed"
+    let notes = peers.compactMap { peer in
+      peer["problem"]?.text.map { "  ! \(peer.string("address")): \(TextForms.plain($0))" }
+    }
+    return ([head, TextForms.table(rows, indent: "  ")] + notes).joined(separator: "\n")
+  }
+
+  package static func explain(_ data: JSONValue) -> String {
+    var lines = [
+      "\(data.string("address"))\(data.string("hostname").isEmpty ? "" : " · \(data.string("hostname")).pilot")"
+    ]
+    for step in data.items("steps") {
+      let mark = step.flag("ok") ? "✓" : "✗"
+      lines.append("  \(mark) \(step.string("name")): \(TextForms.plain(step.string("text")))")
+      if let hint = step["hint"]?.text { lines.append("      → \(hint)") }
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  package static func trust(_ data: JSONValue) -> String {
+    let entries = data.items("trust")
+    guard !entries.isEmpty else { return "none" }
+    return TextForms.table(
+      [["STATE", "ADDRESS", "NAME", "SINCE", "REASON"]]
+        + entries.map { entry in
+          [
+            entry.string("state"), entry.string("address"),
+            entry.string("hostname").isEmpty ? "-" : entry.string("hostname"), entry.string("since"),
+            TextForms.plain(entry.string("reason")),
+          ]
+        })
+  }
+
+  /// One line per packet of `pilot-tun ping`.
+  package static func ping(_ result: JSONValue) -> String {
+    let address = result.string("address")
+    guard result.flag("ok") else {
+      let code = result.string("code")
+      let text = TextForms.plain(result.string("reason"))
+      return "✗ no reply from \(address) · \(text.isEmpty ? code : text)"
+    }
+    let path = [result.string("path"), result.string("endpoint")].filter { !$0.isEmpty }.joined(separator: " ")
+    return "✓ reply from \(address) · \(TextForms.milliseconds(result.double("rtt_ms") ?? 0)) · \(path)"
+  }
+}

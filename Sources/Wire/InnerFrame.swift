@@ -1,0 +1,85 @@
+// What a sealed frame carries, told by its first nibble (docs/design.md §4). The engine sorts opened frames with
+// `InnerKind`; control reads and writes `TunnelControl`.
+
+/// The kind of an inner frame.
+@frozen
+public enum InnerKind: Equatable, Sendable {
+  /// First nibble 6: an IPv6 packet, as it came from the TUN.
+  case ipv6
+  /// First nibble 1: a Pilot packet with its 34-byte header.
+  case pilot
+  /// First nibble 0: a message of this program's own, see `TunnelControl`.
+  case control
+  /// No bytes: authentic, but nothing.
+  case empty
+  /// Any other nibble: dropped and counted.
+  case reserved
+
+  @inlinable @inline(__always)
+  public init(_ base: UnsafeRawPointer, count: Int) {
+    guard count > 0 else {
+      self = .empty
+      return
+    }
+    switch base.loadByte(0) >> 4 {
+    case 6: self = .ipv6
+    case 1: self = .pilot
+    case 0: self = .control
+    default: self = .reserved
+    }
+  }
+
+  public init(_ bytes: some Collection<UInt8>) {
+    guard let first = bytes.first else {
+      self = .empty
+      return
+    }
+    self = withUnsafeBytes(of: first) { byte in
+      guard let base = byte.baseAddress else { return .empty }
+      return InnerKind(base, count: 1)
+    }
+  }
+}
+
+/// What a peer can do, as bits. Unknown bits are kept and mean nothing.
+public struct TunnelCapabilities: OptionSet, Hashable, Sendable {
+  public var rawValue: UInt32
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+  /// Takes raw IPv6 inner frames.
+  public static let rawIPv6 = TunnelCapabilities(rawValue: 1)
+}
+
+/// A control message between two pilot-tun nodes, inside a sealed frame; all integers big-endian.
+///
+///     0         1      2
+///     | 0x0V    | kind | body…
+///
+/// - `V`: layout version, 0. Another version, and a kind we do not know, are dropped and counted, so that a newer node
+///   may send them to an older one. Bytes after the body are ignored for the same reason.
+/// - kind 1, capabilities: `flags u32`.
+public enum TunnelControl: Equatable, Sendable {
+  case capabilities(TunnelCapabilities)
+
+  public static let capabilitiesKind: UInt8 = 1
+
+  public init?(_ bytes: some Collection<UInt8>) {
+    var reader = ByteReader(Array(bytes))
+    guard reader.byte() == 0, let kind = reader.byte() else { return nil }
+    switch kind {
+    case Self.capabilitiesKind:
+      guard let flags = reader.u32() else { return nil }
+      self = .capabilities(TunnelCapabilities(rawValue: flags))
+    default: return nil
+    }
+  }
+
+  public func encoded() -> [UInt8] {
+    var bytes: [UInt8] = [0]
+    switch self {
+    case .capabilities(let flags):
+      bytes.append(Self.capabilitiesKind)
+      bytes.appendBig(flags.rawValue)
+    }
+    return bytes
+  }
+}

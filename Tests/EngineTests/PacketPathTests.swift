@@ -1,0 +1,162 @@
+// Packets through two workers: splitting, sealing, opening, coalescing, checksums.
+
+import Glibc
+import Session
+import Testing
+import Wire
+
+@testable import Engine
+
+@Suite struct PacketPathTests {
+  private func pair(virtio: Bool = true, gso: Bool = true, uso: Bool = true) throws -> (a: Station, b: Station) {
+    let a = try Station(node: 0x4000_0001, virtio: virtio, gso: gso, uso: uso)
+    let b = try Station(node: 0x4000_0002, virtio: virtio, gso: gso, uso: uso)
+    try a.meet(b)
+    try b.meet(a)
+    return (a, b)
+  }
+
+  private func bytes(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 8) } }
+
+  @Test("a TCP superpacket arrives as one, byte for byte", arguments: [true, false])
+  func tcpSuperpacket(gso: Bool) throws {
+    let (a, b) = try pair(gso: gso)
+    let options: [UInt8] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]
+    let whole = Model.tcp(
+      a.address, b.address, sequence: 0xFFFF_F000, flags: 0x18, options: options, payload: bytes(30_000))
+    let given = Model.superpacket(whole, segmentSize: 1328)
+    a.fromKernel(given.packet, header: given.header)
+    #expect(a.counters.value(.sentFrames) == 23)
+    #expect((a.counters.value(.sentPlainly) == 23) == !gso)
+    b.fromWire()
+    let written = b.toKernel()
+    #expect(written.count == 1)
+    let first = try #require(written.first)
+    #expect(first.header.segmentation == 4 && first.header.segmentSize == 1328)
+    expectSame(Model.segments(first), Model.segments(given))
+    expectSame([Array(first.packet[72...])], [bytes(30_000)])
+  }
+
+  @Test("a UDP superpacket arrives as one with USO and as right datagrams without", arguments: [true, false])
+  func udpSuperpacket(uso: Bool) throws {
+    let (a, b) = try pair(uso: uso)
+    let whole = Model.udp(a.address, b.address, payload: bytes(10_500))
+    let given = Model.superpacket(whole, segmentSize: 1000)
+    a.fromKernel(given.packet, header: given.header)
+    b.fromWire()
+    let written = b.toKernel()
+    #expect(written.count == (uso ? 1 : 11))
+    expectSame(written.flatMap { Model.segments($0) }, Model.segments(given))
+  }
+
+  @Test("a partial checksum is finished before the packet is sealed", arguments: [1, 2, 63, 64, 1000, 1340])
+  func partialChecksum(size: Int) throws {
+    let (a, b) = try pair()
+    let whole = Model.tcp(a.address, b.address, flags: 0x18, payload: bytes(size))
+    var given = Model.superpacket(whole, segmentSize: 0)
+    given.header.segmentation = 0
+    a.fromKernel(given.packet, header: given.header)
+    b.fromWire()
+    expectSame(b.toKernel().map(\.packet), [whole])
+    let packet = Model.udp(a.address, b.address, payload: bytes(size))
+    a.fromKernel(packet)
+    b.fromWire()
+    expectSame(b.toKernel().map(\.packet), [packet])
+  }
+
+  @Test("wrong checksums are not blessed: the packets stay apart and wrong")
+  func wrongChecksum() throws {
+    let (a, b) = try pair()
+    var first = Model.tcp(a.address, b.address, sequence: 1, payload: bytes(500))
+    let second = Model.tcp(a.address, b.address, sequence: 501, payload: bytes(500))
+    first[100] ^= 1
+    a.fromKernel(first)
+    a.fromKernel(second)
+    b.fromWire()
+    let written = b.toKernel()
+    expectSame(written.map(\.packet), [first, second])
+    #expect(written.first?.header.flags == 0)
+  }
+
+  @Test("packets without the virtio-net header pass one by one")
+  func withoutHeader() throws {
+    let (a, b) = try pair(virtio: false)
+    let packets = (0..<5).map { Model.tcp(a.address, b.address, sequence: UInt32(1 + $0 * 100), payload: bytes(100)) }
+    for packet in packets { a.fromKernel(packet) }
+    b.fromWire()
+    expectSame(b.toKernel().map(\.packet), packets)
+  }
+
+  @Test("mixed flows keep the order of each flow and every byte", arguments: [11, 12, UInt64.random(in: 100..<99_999)])
+  func mixedFlows(seed: UInt64) throws {
+    let (a, b) = try pair()
+    var random = SplitMix(seed: seed)
+    var next: [Int: UInt32] = [:]
+    var sent: [Int: [[UInt8]]] = [:]
+    for _ in 0..<600 {
+      let port = Int.random(in: 1...12, using: &random)
+      let isUDP = port > 8
+      let size = [0, 1, 100, 100, 100, 1200, 1200, 1336].randomElement(using: &random)!
+      let flags: UInt8 = [0x10, 0x10, 0x10, 0x18, 0x11, 0x12, 0x50].randomElement(using: &random)!
+      let gap: UInt32 = Int.random(in: 0..<10, using: &random) == 0 ? 77 : 0
+      let sequence = next[port, default: 1] &+ gap
+      let packet =
+        isUDP
+        ? Model.udp(a.address, b.address, ports: (port, 9), payload: bytes(size))
+        : Model.tcp(
+          a.address, b.address, ports: (port, 9), sequence: sequence, flags: flags,
+          options: port == 3 ? [1, 1, 1, 1] : [], payload: bytes(size))
+      next[port] = sequence &+ UInt32(size)
+      sent[port, default: []].append(packet)
+      a.fromKernel(packet)
+      if Int.random(in: 0..<20, using: &random) == 0 { b.fromWire() }
+    }
+    b.fromWire()
+    var received: [Int: [[UInt8]]] = [:]
+    for written in b.toKernel() {
+      for packet in Model.segments(written) {
+        received[Int(packet[40]) << 8 | Int(packet[41]), default: []].append(packet)
+      }
+    }
+    for port in 1...12 {
+      // PSH may move to the last segment of a joined run; everything else is the same.
+      func plain(_ packets: [[UInt8]]) -> [[UInt8]] {
+        packets.map { packet in
+          var packet = packet
+          if packet[6] == 6 {
+            packet[53] &= ~0x08
+            packet.replaceSubrange(56..<58, with: [0, 0])
+          }
+          return packet
+        }
+      }
+      expectSame(plain(received[port] ?? []), plain(sent[port] ?? []), "seed \(seed), flow \(port):")
+    }
+    #expect(b.counters.value(.tunWrites) < b.counters.value(.tunWrittenSegments))
+  }
+
+  @Test("frames through a beacon are wrapped on the way out and unwrapped on the way in")
+  func relay() throws {
+    let (a, b) = try pair()
+    let beacon = try Station(node: 1)
+    a.order(.setPath(0, .relay(beacon: beacon.endpoint)))
+    b.order(.setBeacon(beacon.endpoint))
+    let packet = Model.udp(a.address, b.address, payload: bytes(900))
+    a.fromKernel(packet)
+    // The beacon of the test: 05 source destination frame -> 06 source frame.
+    var buffer = [UInt8](repeating: 0, count: 2000)
+    let count = recv(beacon.worker.ports.udp, &buffer, buffer.count, 0)
+    try #require(count > 9)
+    #expect(buffer[0] == 5 && Array(buffer[1..<9]) == [0x40, 0, 0, 1, 0x40, 0, 0, 2])
+    beacon.order(.sendDatagram([6] + buffer[1..<5] + buffer[9..<count], to: b.endpoint))
+    b.fromWire()
+    expectSame(b.toKernel().map(\.packet), [packet])
+    #expect(b.events.takeAll().contains { if case .relayed(0) = $0 { true } else { false } })
+    // The same wrapper from anyone else is nothing.
+    let stranger = try Station(node: 9)
+    stranger.order(.sendDatagram([6] + buffer[1..<5] + buffer[9..<count], to: b.endpoint))
+    b.fromWire()
+    #expect(b.drops(.beaconMessageFromStranger) == 1)
+    #expect(b.toKernel().isEmpty)
+  }
+}

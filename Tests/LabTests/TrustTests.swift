@@ -1,0 +1,106 @@
+// Private by default: who gets in, who is told no, and what changes that.
+
+import Foundation
+import Testing
+
+extension KernelTests {
+  @Suite("Trust")
+  struct TrustTests {
+    @Test("an untrusted peer is told at once that it is prohibited; after mutual trust packets pass; revoked, no more")
+    func privateByDefault() throws {
+      try Fleet.with { fleet in
+        let alpha = try fleet.node("alpha", [])
+        let beta = try fleet.node("beta", [])
+        let refused = try alpha.run(["ping", "-c", "1", "-W", "5", beta.ipv6])
+        #expect(!refused.isSuccess && refused.output.contains("Administratively prohibited"), "\(refused)")
+        let why = try alpha.tun("status").orThrow().output
+        #expect(why.contains("trust"), "status says why: \(why)")
+        #expect(try alpha.drops("destination-prohibited") > 0)
+
+        try alpha.tun("trust", "request", beta.address, "a test").orThrow()
+        let pending = try eventually("the request arrives", within: 15) {
+          let pending = try beta.tun("trust", "pending").orThrow().output
+          return pending.contains("a test") ? pending : nil
+        }
+        #expect(pending.contains("\(alpha.nodeID)") || pending.contains(alpha.address), "\(pending)")
+        try beta.tun("trust", "approve", alpha.address).orThrow()
+        try alpha.waitForPing(beta.ipv6)
+        try beta.waitForPing("alpha.pilot")
+        #expect(try alpha.tun("trust", "list").orThrow().output.contains(beta.address))
+
+        try beta.tun("trust", "revoke", alpha.address).orThrow()
+        _ = try eventually("the revoked peer is refused", within: 10) {
+          try alpha.run(["ping", "-c", "1", "-W", "1", beta.ipv6]).isSuccess ? nil : true
+        }
+      }
+    }
+
+    @Test("a peer that is let in by nobody reaches no port, and the drop is counted where it arrives")
+    func countedWhereItArrives() throws {
+      try Fleet.with { fleet in
+        let alpha = try fleet.node("alpha", ["--public"])
+        let beta = try fleet.node("beta", ["--public"])
+        try alpha.waitForPing(beta.ipv6)
+        // Beta comes back private; alpha still has its record and its session.
+        beta.stop()
+        beta.flags = []
+        try beta.start()
+        let refused = try alpha.run(["ping", "-c", "3", "-i", "0.3", "-W", "3", beta.ipv6])
+        #expect(!refused.isSuccess && refused.output.contains("Administratively prohibited"), "\(refused)")
+      }
+    }
+
+    @Test("--trust-auto-approve says yes to whoever asks")
+    func autoApprove() throws {
+      try Fleet.with { fleet in
+        let alpha = try fleet.node("alpha", [])
+        let beta = try fleet.node("beta", ["--trust-auto-approve"])
+        try alpha.tun("trust", "request", beta.address).orThrow()
+        try alpha.waitForPing("beta.pilot")
+      }
+    }
+
+    @Test("members of a network are reached at their address in it, without any handshake")
+    func sharedNetwork() throws {
+      try Fleet.with(rendezvousFlags: ["--network", "fleet:open"]) { fleet in
+        let flags = ["--network", "1"]
+        let alpha = try fleet.node("alpha", flags)
+        let beta = try fleet.node("beta", flags)
+        try alpha.waitForPing(beta.ipv6)
+        try beta.waitForPing("alpha.pilot")
+      }
+    }
+
+    @Test("a peer whose key differs from the pinned one is refused until the operator accepts it, and status says so")
+    func changedKey() throws {
+      try Fleet.with { fleet in
+        let alpha = try fleet.node("alpha")
+        let beta = try fleet.node("beta")
+        try alpha.waitForPing(beta.ipv6)
+        beta.stop()
+        // The pin of another key under alpha's node id, as if alpha's identity had been replaced.
+        let path = beta.stateDirectory + "/peers.json"
+        var book = try #require(
+          JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: path))) as? [String: Any])
+        var peers = try #require(book["peers"] as? [String: Any])
+        var entry = try #require(peers["\(alpha.nodeID)"] as? [String: Any], "beta has pinned alpha: \(peers)")
+        entry["key"] = Data((0..<32).map { UInt8($0) }).base64EncodedString()
+        peers["\(alpha.nodeID)"] = entry
+        book["peers"] = peers
+        try JSONSerialization.data(withJSONObject: book).write(to: URL(fileURLWithPath: path))
+        try beta.start()
+
+        #expect(try !beta.run(["ping", "-c", "2", "-i", "0.3", "-W", "2", alpha.ipv6]).isSuccess)
+        #expect(try !alpha.run(["ping", "-c", "2", "-i", "0.3", "-W", "2", beta.ipv6]).isSuccess)
+        let status = try beta.tun("status").orThrow().output
+        #expect(status.contains("key"), "status says why: \(status)")
+        let lines = try #require(beta.program).errorText.split(separator: "\n").filter { $0.contains("key") }
+        #expect(lines.count >= 1 && lines.count <= 3, "logged once, not per packet: \(lines)")
+
+        try beta.tun("trust", "accept-key", alpha.address).orThrow()
+        try beta.waitForPing(alpha.ipv6)
+        try alpha.waitForPing(beta.ipv6)
+      }
+    }
+  }
+}

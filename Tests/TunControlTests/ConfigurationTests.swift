@@ -1,0 +1,183 @@
+// Settings: precedence of the sources, and the errors for wrong values.
+
+import Directory
+import Logging
+import Testing
+import TunControl
+import Wire
+
+@Suite("Configuration")
+struct ConfigurationTests {
+  func configuration(
+    flags: [Setting: [String]] = [:], environment: [String: String] = [:], file: String = ""
+  ) throws -> NodeConfiguration {
+    try NodeConfiguration(
+      ConfigurationLayers(
+        flags: flags, environment: environment, file: ConfigurationFile.parse(file, path: "config.toml")))
+  }
+
+  func error(
+    flags: [Setting: [String]] = [:], environment: [String: String] = [:], file: String = ""
+  ) -> ControlError? {
+    do {
+      _ = try configuration(flags: flags, environment: environment, file: file)
+      return nil
+    } catch {
+      return error as? ControlError
+    }
+  }
+
+  @Test("without any setting the defaults of the contract hold")
+  func defaults() throws {
+    let configuration = try configuration()
+    #expect(configuration.stateDirectory == "/var/lib/pilot-tun")
+    #expect(configuration.controlSocket == "/run/pilot-tun/control.sock")
+    #expect(configuration.interface == "pilot0")
+    #expect(configuration.mtu == 1400)
+    #expect(configuration.isRendezvousEmbedded)
+    #expect(!configuration.isPublic)
+    #expect(configuration.dns == .auto)
+  }
+
+  @Test("a flag beats the environment, the environment beats the file")
+  func precedence() throws {
+    let file = "hostname = \"from-file\""
+    let environment = ["PILOT_TUN_HOSTNAME": "from-environment"]
+    #expect(try configuration(file: file).hostname == "from-file")
+    #expect(try configuration(environment: environment, file: file).hostname == "from-environment")
+    #expect(
+      try configuration(flags: [.hostname: ["from-flag"]], environment: environment, file: file).hostname
+        == "from-flag")
+  }
+
+  @Test("an empty environment variable counts as unset")
+  func emptyVariable() throws {
+    #expect(try configuration(environment: ["PILOT_TUN_HOSTNAME": ""], file: "hostname = \"a\"").hostname == "a")
+  }
+
+  @Test("a switch of the file can be turned off by the environment")
+  func switches() throws {
+    #expect(try configuration(file: "public = true").isPublic)
+    #expect(try !configuration(environment: ["PILOT_TUN_PUBLIC": "no"], file: "public = true").isPublic)
+  }
+
+  @Test("every setting can stand in the file, with hyphens or underscores, lists in singular or plural")
+  func wholeFile() throws {
+    let configuration = try configuration(
+      file: """
+        state_dir = "/tmp/s"
+        control-socket = "/tmp/c.sock"
+        hostname = "Agent-A.pilot"
+        registry = "r.example:9100"
+        beacon = "[2001:db8::1]:9101"
+        interface = "pilot7"
+        mtu = 1280
+        listen = "10.0.0.1:4100"
+        advertise = "198.51.100.7:4100"
+        public = true
+        trust-auto-approve = true
+        networks = [5, "7:s:x", 5]
+        tags = ["papers", "fx"]
+        relay-only = true
+        dns = "off"
+        log-level = "warn"
+        log-format = "json"
+        """)
+    #expect(configuration.stateDirectory == "/tmp/s")
+    #expect(configuration.hostname == "agent-a")
+    #expect(configuration.registry == HostPort(host: "r.example", port: 9100))
+    #expect(configuration.beacon == HostPort(host: "2001:db8::1", port: 9101))
+    #expect(configuration.mtu == 1280)
+    #expect(configuration.listen.port == 4100)
+    #expect(configuration.listen.address == IPv6Address("10.0.0.1"))
+    #expect(!configuration.listen.isDefault)
+    #expect(configuration.networks == [NetworkMembership(id: 5), NetworkMembership(id: 7, token: "s:x")])
+    #expect(configuration.tags == ["papers", "fx"])
+    #expect(configuration.isRelayOnly && configuration.trustAutoApprove && configuration.isPublic)
+    #expect(configuration.dns == .off)
+    #expect(configuration.logLevel == .warning)
+    #expect(configuration.logFormat == .json)
+  }
+
+  @Test("--rendezvous sets registry and beacon; either can be set apart")
+  func rendezvous() throws {
+    let plain = try configuration(flags: [.rendezvous: ["10.0.0.1"]])
+    #expect(plain.registry == HostPort(host: "10.0.0.1", port: 9000))
+    #expect(plain.beacon == HostPort(host: "10.0.0.1", port: 9001))
+    let apart = try configuration(flags: [.rendezvous: ["10.0.0.1:9000"], .beacon: ["10.0.0.2:77"]])
+    #expect(apart.beacon == HostPort(host: "10.0.0.2", port: 77))
+    #expect(apart.registry == plain.registry)
+    let moved = try configuration(flags: [.rendezvous: ["h:9200"]])
+    #expect(moved.beacon == HostPort(host: "h", port: 9201))
+    #expect(error(flags: [.beacon: ["h:1"]])?.code == "configuration_invalid")
+  }
+
+  @Test(
+    "a wrong value names its source and what would do",
+    arguments: [
+      (Setting.mtu, "1279"), (.mtu, "9001"), (.mtu, "many"), (.hostname, "-a"), (.hostname, "localhost"),
+      (.hostname, "a b"), (.interface, "name-that-is-too-long"), (.interface, "a/b"), (.listen, "10.0.0.1"),
+      (.listen, "70000"), (.registry, "host:0"), (.registry, "a b:1"), (.advertise, "host"), (.networks, "0"),
+      (.networks, "7:"),
+      (.networks, "65535"), (.dns, "always"), (.logLevel, "loud"), (.logFormat, "xml"), (.isPublic, "perhaps"),
+      (.rendezvous, "[::1"), (.rendezvous, "http://h"),
+    ])
+  func wrongValues(setting: Setting, text: String) {
+    let flag = error(flags: [setting: [text]])
+    #expect(flag?.isUsage == true)
+    #expect(flag?.message.contains("--\(setting.rawValue)") == true)
+    #expect(flag?.hint?.isEmpty == false)
+    let variable = error(environment: [setting.environmentName: text])
+    #expect(variable?.message.contains(setting.environmentName) == true)
+  }
+
+  @Test("a wrong value in the file names the file and the key")
+  func wrongFileValue() {
+    #expect(error(file: "mtu = 12")?.message.contains("config.toml, key `mtu`") == true)
+  }
+
+  @Test("a control socket path longer than the kernel takes is refused before it is tried")
+  func longSocketPath() {
+    #expect(error(flags: [.controlSocket: ["/" + String(repeating: "a", count: 120)]]) != nil)
+  }
+
+  @Test("an unknown key is an error that suggests the nearest one")
+  func unknownKey() {
+    let error = error(file: "hostnam = \"a\"")
+    #expect(error?.code == "configuration_unknown_key")
+    #expect(error?.hint?.contains("`hostname`") == true)
+  }
+
+  @Test("a broken file names the line")
+  func brokenFile() {
+    let error = error(file: "hostname = \"a\"\nmtu = = 3\n")
+    #expect(error?.code == "configuration_invalid")
+    #expect(error?.message.contains("config.toml:2") == true)
+  }
+
+  @Test("a table or a date where a text belongs is refused")
+  func wrongTypes() {
+    #expect(error(file: "[hostname]\na = 1")?.code == "configuration_invalid")
+    #expect(error(file: "mtu = 1.5")?.code == "configuration_invalid")
+    #expect(error(file: "network = [1, [2]]")?.code == "configuration_invalid")
+    #expect(error(file: "tag = [\"a\", \"b\", \"c\", \"d\"]")?.code == "configuration_invalid")
+  }
+
+  @Test("a missing default file is no error, a missing named file is")
+  func missingFile() throws {
+    #expect(try ConfigurationFile.load(path: "/nonexistent/config.toml", isExplicit: false).isEmpty)
+    #expect(throws: ControlError.self) {
+      try ConfigurationFile.load(path: "/nonexistent/config.toml", isExplicit: true)
+    }
+  }
+
+  @Test("tools find the control socket by flag, then environment, then default")
+  func socketLocation() throws {
+    let environment = ["PILOT_TUN_CONTROL_SOCKET": "/e.sock", "PILOT_TUN_CONFIG": "/nonexistent"]
+    #expect(try ControlSocketLocation.resolve(flag: "/f.sock", environment: environment) == "/f.sock")
+    #expect(try ControlSocketLocation.resolve(flag: nil, environment: environment) == "/e.sock")
+    #expect(throws: ControlError.self) {
+      try ControlSocketLocation.resolve(flag: nil, environment: ["PILOT_TUN_CONFIG": "/nonexistent"])
+    }
+  }
+}

@@ -1,0 +1,158 @@
+// Decisions of the node as pure functions: admission, deadlines, lifetimes of names, log lines, privileges.
+
+import Directory
+import Engine
+import Glibc
+import Logging
+import Testing
+import Wire
+
+@testable import TunControl
+
+@Suite("Node decisions")
+struct NodeDecisionTests {
+  func verdict(trusted: Bool, own: Bool, peer: Bool, come: Bool) -> PeerPolicy.Verdict {
+    PeerPolicy.verdict(isTrusted: trusted, isOwnPublic: own, isPeerPublic: peer, hasPeerCome: come)
+  }
+
+  @Test("a private node admits trusted peers only")
+  func privateAdmission() {
+    #expect(verdict(trusted: true, own: false, peer: false, come: false).admission == .all)
+    for peer in [true, false] {
+      for come in [true, false] {
+        #expect(verdict(trusted: false, own: false, peer: peer, come: come).admission == .repliesOnly)
+      }
+    }
+  }
+
+  @Test("a public node admits everybody")
+  func publicAdmission() {
+    #expect(verdict(trusted: false, own: true, peer: false, come: false).admission == .all)
+  }
+
+  @Test("packets to a private peer without trust are refused here")
+  func prohibition() {
+    #expect(verdict(trusted: false, own: false, peer: false, come: false).refusal == .prohibited)
+    #expect(verdict(trusted: false, own: true, peer: false, come: false).refusal == .prohibited)
+    #expect(verdict(trusted: false, own: false, peer: true, come: false).refusal == .none)
+    #expect(verdict(trusted: true, own: false, peer: false, come: false).refusal == .none)
+  }
+
+  @Test("a public node may answer a private peer that came by itself; a private one may not")
+  func answers() {
+    #expect(verdict(trusted: false, own: true, peer: false, come: true).refusal == .none)
+    #expect(verdict(trusted: false, own: false, peer: false, come: true).refusal == .prohibited)
+  }
+
+  @Test("deadlines come up in order, and a moved one counts once, where it moved to")
+  func deadlines() {
+    var queue = DeadlineQueue()
+    #expect(queue.next() == nil)
+    queue.set(1, to: 30)
+    queue.set(2, to: 10)
+    queue.set(3, to: 20)
+    queue.set(2, to: 40)
+    queue.set(3, to: nil)
+    #expect(queue.next() == 30)
+    #expect(queue.popDue(29) == nil)
+    #expect(queue.popDue(30) == 1)
+    #expect(queue.popDue(100) == 2)
+    #expect(queue.popDue(100) == nil)
+    #expect(queue.next() == nil)
+  }
+
+  @Test("deadlines agree with a sorted list, whatever is set, moved and taken out")
+  func deadlineModel() {
+    var queue = DeadlineQueue()
+    var model: [UInt32: UInt64] = [:]
+    var generator = SystemRandomNumberGenerator()
+    var now: UInt64 = 0
+    for _ in 0..<20_000 {
+      let node = UInt32.random(in: 0..<50, using: &generator)
+      switch Int.random(in: 0..<4, using: &generator) {
+      case 0:
+        queue.set(node, to: nil)
+        model[node] = nil
+      case 1:
+        now += UInt64.random(in: 0..<20, using: &generator)
+        while let due = queue.popDue(now) {
+          #expect(model[due].map { $0 <= now } == true)
+          model[due] = nil
+        }
+        #expect(model.values.allSatisfy { $0 > now })
+      default:
+        let time = now + UInt64.random(in: 1..<100, using: &generator)
+        queue.set(node, to: time)
+        model[node] = time
+      }
+      #expect(queue.next() == model.values.min())
+    }
+  }
+
+  @Test("strangers cause a burst of lookups and then twenty a second")
+  func strangers() {
+    var limiter = StrangerLimiter()
+    let start: UInt64 = 1_000_000_000_000
+    let burst = (0..<1000).count { _ in limiter.admit(start) }
+    #expect(burst == 50)
+    let later = (0..<1000).count { _ in limiter.admit(start + 1_000_000_000) }
+    #expect(later == 20)
+  }
+
+  @Test("a name lives as long as its node shows signs of life")
+  func timeToLive() {
+    #expect(NodeNames.timeToLive(lastSeen: 1000, fromCache: false, now: 1010) == 60)
+    #expect(NodeNames.timeToLive(lastSeen: 1000, fromCache: false, now: 1100) == 15)
+    #expect(NodeNames.timeToLive(lastSeen: 1000, fromCache: false, now: 9000) == 5)
+    #expect(NodeNames.timeToLive(lastSeen: 1000, fromCache: true, now: 1001) == 5)
+    #expect(NodeNames.timeToLive(lastSeen: nil, fromCache: false, now: 1001) == 30)
+  }
+
+  @Test("a log line is one line, in both forms, whatever the message holds")
+  func logLines() {
+    let time: Int64 = 1_795_370_321_045
+    let text = LogLineHandler.line(
+      format: .text, level: .warning, label: "pilot-tun", message: "a\nforged line", metadata: ["peer": "x"],
+      time: time)
+    #expect(text == "2026-11-22T17:58:41.045Z warning pilot-tun: a forged line peer=x")
+    let json = LogLineHandler.line(
+      format: .json, level: .info, label: "pilot-tun", message: "a\n\"b\"", metadata: ["peer": "x", "level": "evil"],
+      time: time)
+    #expect(
+      json
+        == #"{"field.level":"evil","level":"info","logger":"pilot-tun","message":"a\u000a\"b\"","peer":"x","time":"2026-11-22T17:58:41.045Z"}"#
+    )
+  }
+
+  @Test("CAP_NET_ADMIN is read from the effective set")
+  func capabilities() {
+    #expect(Privileges.hasNetAdmin(status: Array("Name:\tx\nCapEff:\t000001ffffffffff\n".utf8)))
+    #expect(!Privileges.hasNetAdmin(status: Array("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n".utf8)))
+    #expect(Privileges.hasNetAdmin(status: Array("CapEff:\t0000000000001000\n".utf8)))
+    #expect(!Privileges.hasNetAdmin(status: Array("CapEff:\t0000000000000fff\n".utf8)))
+  }
+
+  @Test("the service manager gets its datagrams, from paths and abstract names")
+  func notifications() throws {
+    let name = "@pilot-test-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    var bytes = Array(name.utf8)
+    bytes[0] = 0
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+    let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
+    defer { close(descriptor) }
+    let length = socklen_t(MemoryLayout<sa_family_t>.size + bytes.count)
+    let bound = withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) }
+    }
+    try #require(bound == 0)
+    let notifier = ServiceNotifier(environment: ["NOTIFY_SOCKET": name])
+    notifier.ready("line\nREADY=0")
+    var buffer = [UInt8](repeating: 0, count: 256)
+    let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+    try #require(count > 0)
+    #expect(String(decoding: buffer[..<count], as: UTF8.self) == "READY=1\nSTATUS=line READY=0")
+    ServiceNotifier(environment: [:]).ready("nobody listens")
+  }
+}
