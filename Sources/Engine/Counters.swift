@@ -41,6 +41,7 @@ package enum DropReason: Int, CaseIterable, Sendable {
   // Inside a sealed frame.
   case innerMalformed
   case innerReserved
+  case innerOverLimit
   case spoofedSource
   case wrongDestination
   case notTrusted
@@ -83,6 +84,7 @@ package enum DropReason: Int, CaseIterable, Sendable {
     case .prefixRetired: "prefix-retired"
     case .innerMalformed: "inner-malformed"
     case .innerReserved: "inner-reserved"
+    case .innerOverLimit: "inner-over-limit"
     case .spoofedSource: "spoofed-source"
     case .wrongDestination: "wrong-destination"
     case .notTrusted: "not-trusted"

@@ -106,11 +106,11 @@ package final class Engine: Sendable {
         peers: PeerStore(rows: rows.rows, sessions: rows.sessions, capacity: rows.capacity), seed: seed,
         counters: counterBlock, commands: commands, events: events)
     else {
-      _ = events.post(.stopped("could not map the worker's buffers"))
+      _ = events.post(.stopped("could not map the worker's buffers"), always: true)
       return
     }
     let reason = worker.run()
-    _ = events.post(.stopped(reason))
+    _ = events.post(.stopped(reason), always: true)
   }
 
   /// Waits for the thread after `.stop`.

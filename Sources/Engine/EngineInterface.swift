@@ -41,7 +41,7 @@ package enum Refusal: UInt8, Sendable {
 
 /// From control to the worker.
 package enum EngineCommand: Sendable {
-  /// The node's own addresses (one per network); inner packets to anything else are dropped unless forwarding is on.
+  /// The node's own addresses (one per network); inner packets to anything else are dropped.
   case setLocal(node: UInt32, addresses: [IPv6Address])
   /// Datagrams with beacon codes count only from here; `nil` when there is no beacon.
   case setBeacon(Endpoint?)

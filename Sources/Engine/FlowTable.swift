@@ -65,7 +65,10 @@ struct FlowTable: ~Copyable {
   @inline(__always)
   func answers(node: UInt32, packet: UnsafeRawPointer, length: Int, now: UInt64) -> Bool {
     guard let flow = Self.ports(packet, length) else { return false }
-    // An echo request is never an answer.
+    // A SYN without ACK opens a connection, an echo request asks: neither is ever an answer.
+    if flow.next == 6 {
+      guard length >= 60, packet.load(fromByteOffset: 53, as: UInt8.self) & 0x12 != 0x02 else { return false }
+    }
     if flow.next == 58, packet.load(fromByteOffset: 40, as: UInt8.self) == 128 { return false }
     let tag = tag(node: node, next: flow.next, local: flow.destination, remote: flow.source)
     let entry = entries[Int(tag >> 16) & (Self.size - 1)]

@@ -19,10 +19,11 @@ final class Mailbox<Message: Sendable>: Sendable {
 
   deinit { pt_close(descriptor) }
 
-  /// False when the box is full; the message is then lost and the caller counts it.
-  func post(_ message: Message) -> Bool {
+  /// False when the box is full; the message is then lost and the caller counts it. `always`: for messages that must
+  /// arrive and cannot be many, past the limit.
+  func post(_ message: Message, always: Bool = false) -> Bool {
     let (wasEmpty, isTaken) = messages.withLock { messages in
-      guard messages.count < limit else { return (false, false) }
+      guard always || messages.count < limit else { return (false, false) }
       messages.append(message)
       return (messages.count == 1, true)
     }

@@ -37,6 +37,8 @@ struct PeerRow {
   var lastRelayed: UInt64
   var lastFailing: UInt64
   var lastUndecryptable: UInt64
+  /// When the next inner frame for control may come, at 200 a second with a burst of a second.
+  var innerDue: UInt64
   var sentBytes: UInt64
   var sentPackets: UInt64
   var receivedBytes: UInt64

@@ -25,7 +25,7 @@ extension Worker {
     _ packet: UnsafeMutableRawPointer, length: Int, index: PeerIndex, row: UnsafeMutablePointer<PeerRow>
   ) {
     guard row.pointee.current != 0, row.pointee.takesRawIPv6, row.pointee.path != .none else { return }
-    guard icmpBudget.take(now: now) else { return counters.drop(.icmpOverLimit) }
+    guard peerAnswerBudget.take(now: now) else { return counters.drop(.icmpOverLimit) }
     let size = ICMPv6.writeError(
       .unreachable(.prohibited), inReplyTo: packet, count: length, from: IPv6Address(packet, at: 24),
       to: UnsafeMutableRawBufferPointer(start: answer, count: ICMPv6.maximumSize))

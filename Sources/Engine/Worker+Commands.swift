@@ -48,7 +48,10 @@ extension Worker {
   }
 
   private mutating func addPeer(_ index: PeerIndex, node: UInt32) {
-    guard Int(index) < store.capacity, !store.rows[Int(index)].isInUse, table.insert(node, row: index) else { return }
+    guard Int(index) < store.capacity else { return }
+    // Control hands out rows: one still in use here is one whose removal it could not tell us.
+    if store.rows[Int(index)].isInUse { removePeer(index) }
+    guard table.insert(node, row: index) else { return }
     let row = store.rows + Int(index)
     pt_wipe(row, MemoryLayout<PeerRow>.stride)
     row.pointee.node = node
@@ -174,10 +177,11 @@ extension Worker {
 
   private mutating func receiveAgain(_ bytes: [UInt8], from: Endpoint, relayedFrom: UInt32?) {
     guard bytes.count >= 4, bytes.count <= 2048 else { return }
-    // Not `scratch`: opening under an unknown prefix uses that one.
-    bytes.withUnsafeBytes { answer.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+    // A receive buffer: those are free between batches, while `scratch` and `answer` serve what a frame may cause.
+    let place = receiveMemory
+    bytes.withUnsafeBytes { place.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
     handleFrame(
-      answer, length: bytes.count,
+      place, length: bytes.count,
       arrival: Arrival(from: pt_endpoint(from), relayedFrom: relayedFrom ?? 0, isRelayed: relayedFrom != nil))
     flushCoalescer()
   }

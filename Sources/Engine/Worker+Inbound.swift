@@ -107,12 +107,28 @@ extension Worker {
   ) {
     switch magic {
     case Self.magicKeyExchange, Self.magicKeyRequest:
-      guard keyExchangeBudget.take(now: now) else { return counters.drop(.keyExchangeOverLimit) }
+      guard length >= (magic == Self.magicKeyExchange ? 136 : 40) else { return counters.drop(.frameShort) }
+      guard admitsKeyExchange(arrival), keyExchangeBudget.take(now: now) else {
+        return counters.drop(.keyExchangeOverLimit)
+      }
       post(base, length: min(length, 2048), arrival: arrival)
     case Self.magicPlain: counters.drop(.framePlaintext)
     case Self.magicPunch: counters.count(.punches)
     default: counters.drop(.frameUnknown)
     }
+  }
+
+  /// 10 key exchanges a second from each source, with a burst of 20: a stranger's flood leaves the others' share alone.
+  /// Sources are hashed (IPv4 address or IPv6 /64, or the relayed node) into 1024 places.
+  private mutating func admitsKeyExchange(_ arrival: Arrival) -> Bool {
+    let from = Endpoint(arrival.from).address
+    let source =
+      arrival.isRelayed ? UInt64(arrival.relayedFrom) : from.mappedIPv4.map { UInt64($0) << 32 } ?? from.high
+    let place = Int(((source ^ seed) &* 0x9E37_79B9_7F4A_7C15) >> 54)
+    let due = max(keyExchangeDue[place], now)
+    guard due < now &+ 2 &* Self.second else { return false }
+    keyExchangeDue[place] = due &+ Self.second / 10
+    return true
   }
 
   @inline(never)
@@ -198,7 +214,15 @@ extension Worker {
           session.pointee.context!, bytes + 8, bytes + 4, 4, bytes + SealedFrame.headerSize,
           length &- SealedFrame.overhead) == 0
       else { continue }
-      guard adoptPrefix(prefix, session) else { return counters.drop(.prefixRetired) }
+      guard adoptPrefix(prefix, session) else {
+        counters.drop(.prefixRetired)
+        // Authentic, and yet refused for good: only a new key helps.
+        if session.pointee.retiredPrefixCount >= 4, now &- row.pointee.lastFailing > Self.second {
+          row.pointee.lastFailing = now
+          tell(.failing(index))
+        }
+        return
+      }
       // The opened bytes go back to where the rest of this batch's payloads live: slices may point at them.
       base.copyMemory(from: scratch, byteCount: length)
       guard session.pointee.window.accepts(counter) else { return counters.drop(.replayed) }
@@ -293,6 +317,9 @@ extension Worker {
     if nibble == 6 {
       acceptPacket(inner, length: length, row: row, index: index)
     } else if nibble <= 1 {
+      let due = max(row.pointee.innerDue, now)
+      guard due < now &+ Self.second else { return counters.drop(.innerOverLimit) }
+      row.pointee.innerDue = due &+ Self.second / 200
       tellInner(index, inner, length: length, arrival: arrival)
     } else {
       counters.drop(.innerReserved)
@@ -378,7 +405,13 @@ extension Worker {
     let isError =
       packet.load(fromByteOffset: 6, as: UInt8.self) == 58 && length >= 48
       && packet.load(fromByteOffset: 40, as: UInt8.self) < 128
-    if isError { return now &- row.pointee.lastSend < 60 * Self.second }
+    if isError {
+      // The kernel acts on the quoted packet: it must be one of ours to this very peer.
+      guard length >= 88, isLocal(IPv6Address(packet, at: 56)) else { return false }
+      let quoted = IPv6Address(packet, at: 72)
+      guard OverlayMapping.contains(quoted), quoted.low == UInt64(row.pointee.node) else { return false }
+      return now &- row.pointee.lastSend < 60 * Self.second
+    }
     return flows.answers(node: row.pointee.node, packet: packet, length: length, now: now)
   }
 }

@@ -37,11 +37,13 @@ extension Worker {
         if result > 0 {
           sent &+= Int(result)
         } else {
+          // Resending plainly uses the message slots: what is left of the batch is prepared anew.
           handleSendError(result, train: next &+ sent)
           sent &+= 1
+          break
         }
       }
-      next &+= batch
+      next &+= sent
     }
     counters.count(.sentTrains, count)
     trains.clear()
@@ -71,12 +73,12 @@ extension Worker {
     case Self.ioError, Self.invalid, Self.tooLong:
       if count > 1 {
         let row = store.rows + Int(trains.trains[train].peer)
-        // A frame larger than the path also reads EINVAL: only when single frames pass is it the offload's fault.
-        if sendPlainly(train) > 0, !row.pointee.isWithoutGSO {
+        // A frame larger than the path also reads EINVAL: only when all its frames pass singly is it the offload's fault.
+        if sendPlainly(train) == count, !row.pointee.isWithoutGSO {
           row.pointee.isWithoutGSO = true
           tell(
             .offloadDisabled(
-              "udp-gso", reason: "errno \(-error) towards node \(row.pointee.node), its frames go one by one"))
+              "udp-gso to node \(row.pointee.node)", reason: "errno \(-error), its frames go one by one"))
         }
       } else if error == Self.tooLong {
         shrinkPath(train)

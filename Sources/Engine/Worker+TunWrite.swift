@@ -89,7 +89,8 @@ extension Worker {
     counters.count(.tunWrites)
     let result = pt_writev(ports.tun, coalescer.slices(index), Int32(item.count &+ 1))
     if result >= 0 { return counters.count(.tunWrittenSegments, item.count) }
-    guard item.count > 1, result == -22 || result == -5 else { return counters.drop(.tunWriteFailed, item.count) }
+    // EIO only means that the interface is down.
+    guard item.count > 1, result == -22 else { return counters.drop(.tunWriteFailed, item.count) }
     rewritePlainly(index, item, errno: -result)
   }
 

@@ -64,10 +64,14 @@ struct Worker: ~Copyable {
   /// Nodes that control was asked for lately: `node << 32 | seconds`, direct mapped.
   var wanted: InlineArray<64, UInt64>
   /// Limits on what strangers can make us do.
-  var keyExchangeBudget = TokenBucket(rate: 200, burst: 200)
+  var keyExchangeBudget = TokenBucket(rate: 2000, burst: 2000)
+  var keyExchangeDue: InlineArray<1024, UInt64>
+  let seed: UInt64
   var strangerBudget = TokenBucket(rate: 50, burst: 50)
   var beaconBudget = TokenBucket(rate: 200, burst: 200)
+  /// Answers to local programs, and those to peers: neither starves the other.
   var icmpBudget = TokenBucket(rate: 200, burst: 200)
+  var peerAnswerBudget = TokenBucket(rate: 200, burst: 200)
 
   init?(
     ports: WorkerPorts, mtu: Int, peers: consuming PeerStore, seed: UInt64, counters: CounterBlock,
@@ -102,6 +106,8 @@ struct Worker: ~Copyable {
     }
     localAddresses = InlineArray(repeating: IPv6Address(high: 0, low: 0))
     wanted = InlineArray(repeating: 0)
+    keyExchangeDue = InlineArray(repeating: 0)
+    self.seed = seed
   }
 
   deinit {
@@ -150,7 +156,9 @@ struct Worker: ~Copyable {
   /// stay free of reference counting (scripts/check-hot-path looks at the emitted code).
   @inline(never)
   func tell(_ event: EngineEvent) {
-    if !events.post(event) { counters.drop(.eventQueueFull) }
+    // One `confirmed` for each session: it comes once, so it may not get lost.
+    let isConfirmation = if case .confirmed = event { true } else { false }
+    if !events.post(event, always: isConfirmation) { counters.drop(.eventQueueFull) }
   }
 
   /// Bytes that a path puts before a frame.

@@ -150,8 +150,9 @@ extension Node {
   private func addPeer(_ record: PeerRecord, _ trust: TrustState) -> PeerState? {
     guard let own = node, record.node != own else { return nil }
     let index: PeerIndex
-    if let free = freeIndexes.popLast() {
-      index = free
+    // The oldest, and late: events about the row's last peer may still be under way.
+    if freeIndexes.count > 256 {
+      index = freeIndexes.removeFirst()
     } else {
       guard Int(nextIndex) < Self.peerCapacity else {
         logOnce("peer-table-full", "no room for more than \(Self.peerCapacity) peers")

@@ -135,6 +135,32 @@ import Wire
     #expect(b.counters.value(.tunWrites) < b.counters.value(.tunWrittenSegments))
   }
 
+  @Test("a train that the kernel refuses is counted, and the trains behind it leave all the same")
+  func refusedTrain() throws {
+    let (a, b) = try pair()
+    let nowhere: UInt32 = 0x4000_0009
+    a.order(
+      .addPeer(1, node: nowhere), .setRawIPv6(1, true),
+      .setPath(1, .direct(Endpoint(address: b.endpoint.address, port: 0))),
+      .install(1, 1, context: try #require(AEADContext(key: Station.key)), sendPrefix: 3, current: true))
+    let lost = Model.superpacket(
+      Model.tcp(
+        a.address, OverlayMapping.address(for: PilotAddress(network: 0, node: nowhere)), payload: bytes(4000)),
+      segmentSize: 1000)
+    let first = Model.udp(a.address, b.address, ports: (1, 2), payload: bytes(100))
+    let second = Model.udp(a.address, b.address, ports: (1, 2), payload: bytes(200))
+    a.queue(lost.packet, header: lost.header)
+    a.queue(first)
+    a.queue(lost.packet, header: lost.header)
+    a.queue(second)
+    a.readKernel()
+    b.fromWire()
+    expectSame(b.toKernel().flatMap { Model.segments($0) }, [first, second])
+    #expect(a.drops(.sendError) == 8)
+    #expect(b.drops(.replayed) == 0)
+    #expect(b.drops(.senderUnknown) + b.drops(.authenticationFailed) == 0)
+  }
+
   @Test("frames through a beacon are wrapped on the way out and unwrapped on the way in")
   func relay() throws {
     let (a, b) = try pair()

@@ -81,6 +81,18 @@ final class Station {
 
   /// Hands one packet to the worker as the kernel would and lets it leave.
   func fromKernel(_ packet: [UInt8], header: VirtioHeader = VirtioHeader()) {
+    queue(packet, header: header)
+    readKernel()
+  }
+
+  /// Lets the worker read and send what was queued, as one batch.
+  func readKernel() {
+    worker.now = pt_monotonic()
+    #expect(worker.readTun() == 0)
+    worker.flushTrains()
+  }
+
+  func queue(_ packet: [UInt8], header: VirtioHeader = VirtioHeader()) {
     var bytes = packet
     if worker.ports.hasVirtioHeader {
       var front = [UInt8](repeating: 0, count: VirtioHeader.byteCount)
@@ -88,9 +100,6 @@ final class Station {
       bytes = front + packet
     }
     #expect(write(tunEnd, bytes, bytes.count) == bytes.count)
-    worker.now = pt_monotonic()
-    #expect(worker.readTun() == 0)
-    worker.flushTrains()
   }
 
   /// Takes in everything that waits on the UDP socket; waits for the first datagram. What the worker writes to
