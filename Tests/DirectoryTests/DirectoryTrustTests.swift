@@ -34,7 +34,7 @@ struct DirectoryTrustTests {
     deliver(registry, inbox())
     try await node.directory.approve(9)
     #expect(await node.directory.trust(of: 9) == .trusted)
-    #expect(registry.requests.all.last { $0.type == "respond_handshake" }?.body["accept"]?.isTrue == true)
+    #expect(await registry.request("respond_handshake").body["accept"]?.isTrue == true)
     #expect(await registry.request("report_trust").body["peer_id"]?.node == 9)
     #expect(node.directory.pendingHandshakes().isEmpty)
     await node.stop()
@@ -52,7 +52,7 @@ struct DirectoryTrustTests {
     await node.events.first { $0 == .handshakeRequested(peer: 9, justification: "") }
     deliver(registry, inbox())
     try await node.directory.reject(9)
-    #expect(registry.requests.all.last { $0.type == "respond_handshake" }?.body["accept"] == .bool(false))
+    #expect(await registry.request("respond_handshake").body["accept"] == .bool(false))
     #expect(await node.directory.trust(of: 9) == .none)
     #expect(registry.count("report_trust") == 0)
     let error = await #expect(throws: DirectoryError.self) { try await node.directory.approve(9) }
