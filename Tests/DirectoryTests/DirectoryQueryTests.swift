@@ -96,6 +96,7 @@ struct DirectoryQueryTests {
     }
     #expect(await node.directory.node(named: "peer-9") == found9)
     _ = await node.directory.node(named: "peer-10")
+    await registry.request("resolve_hostname", number: 3)
     let asked = registry.requests.all.filter { $0.type == "resolve_hostname" }
     #expect(asked.map { $0.body["signature"] != nil } == [true, false, false])
     await node.stop()

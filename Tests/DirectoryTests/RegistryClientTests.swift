@@ -198,6 +198,7 @@ struct RegistryClientTests {
       "poll_handshakes": "poll_handshakes:12", "respond_handshake": "respond:12:34",
       "join_network": "join_network:12:3", "leave_network": "leave_network:12:3", "deregister": "deregister:12",
     ]
+    await registry.request("deregister")
     #expect(Set(registry.requests.all.map(\.type)) == Set(texts.keys))
     for request in registry.requests.all {
       let text = try #require(texts[request.type])
