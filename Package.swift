@@ -80,6 +80,10 @@ var rooms: [Room] = [
   room(
     "TunControlTests", ["TunControl", "Wire", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
     [logging, nioCore, nioPosix], kind: .tests),
+  // Replays the fuzz corpora of Engine, Directory and Rendezvous; those below are in WireTests and SessionTests.
+  room(
+    "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "Shim", "Directory", "Rendezvous"], [nioCore],
+    kind: .tests),
   room("LabTests", ["Wire", "Shim", "PilotTunCommand", "PilotRendezvousCommand", "PilotctlCommand"], kind: .tests),
 ]
 

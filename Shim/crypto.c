@@ -70,10 +70,15 @@ void pt_aead_wipe(void *context) {
 
 int32_t pt_aead_seal(const void *context, const uint8_t nonce[12], const uint8_t *associated,
                      size_t associated_length, uint8_t *text, size_t length) {
+    return pt_aead_seal_to(context, nonce, associated, associated_length, text, text, length);
+}
+
+int32_t pt_aead_seal_to(const void *context, const uint8_t nonce[12], const uint8_t *associated,
+                        size_t associated_length, const uint8_t *text, uint8_t *sealed, size_t length) {
     size_t tag_length = 0;
     if (((const aead_context *)context)->aead == NULL) return -EINVAL;
     int done = CCryptoBoringSSL_EVP_AEAD_CTX_seal_scatter(
-        context, text, text + length, &tag_length, PT_AEAD_TAG_SIZE, nonce, NONCE_LENGTH, text, length, NULL, 0,
+        context, sealed, sealed + length, &tag_length, PT_AEAD_TAG_SIZE, nonce, NONCE_LENGTH, text, length, NULL, 0,
         associated, associated_length);
     if (done == 1 && tag_length == PT_AEAD_TAG_SIZE) return 0;
     CCryptoBoringSSL_ERR_clear_error();

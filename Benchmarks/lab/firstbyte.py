@@ -7,7 +7,6 @@ asking node, so that the directory costs no round trip.
 
 import os
 import sys
-import time
 
 from . import wire
 from .peers import PilotTun, first_address
@@ -48,7 +47,7 @@ while True:
 """
 
 
-def measure(system, folder, round_trip=0.1, note=print):
+def measure(system, folder, round_trip=0.2, note=print):
     node = PilotTun(system, folder)
     node.addresses = {}
     serial = system.serial()
@@ -67,7 +66,8 @@ def measure(system, folder, round_trip=0.1, note=print):
             node.addresses[side] = first_address(status["ipv6"])
         # Trust is made through the directory: no frame has passed between the two nodes yet.
         node.make_trust()
-        time.sleep(3)
+        for side in "ab":
+            wait_until(lambda: node.trusts(side), f"{side} knows of the trust")
         server = system.start("b", sys.executable, "-c", SERVER)
         wait_until(lambda: "ready" in server.output, "the HTTP server listens")
         out = system.inside("a", sys.executable, LINE, "fetch", "first-b.pilot", timeout=30)

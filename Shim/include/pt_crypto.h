@@ -16,6 +16,9 @@ void pt_aead_wipe(void *context);
 // Encrypts `length` bytes at `text` in place and writes 16 tag bytes right after them. 0 or -EINVAL.
 int32_t pt_aead_seal(const void *context, const uint8_t nonce[12], const uint8_t *associated,
                      size_t associated_length, uint8_t *text, size_t length);
+// The same from `text` to `sealed`, which holds `length` + 16 bytes and is `text` itself or far from it.
+int32_t pt_aead_seal_to(const void *context, const uint8_t nonce[12], const uint8_t *associated,
+                        size_t associated_length, const uint8_t *text, uint8_t *sealed, size_t length);
 // Decrypts `length` bytes at `text` in place; the tag stands right after them. 0 or -EBADMSG (text is then undefined).
 int32_t pt_aead_open(const void *context, const uint8_t nonce[12], const uint8_t *associated,
                      size_t associated_length, uint8_t *text, size_t length);

@@ -95,6 +95,8 @@ struct Coalescer: ~Copyable {
     else { return false }
     guard item.isTCP else { return true }
     guard UInt32(bigEndian: packet.loadUnaligned(fromByteOffset: 44, as: UInt32.self)) == item.nextSequence,
+      // Reserved bits, too: one of them is an ECN mark (RFC 9768 §3.1).
+      head.load(fromByteOffset: 52, as: UInt8.self) == packet.load(fromByteOffset: 52, as: UInt8.self),
       head.loadUnaligned(fromByteOffset: 48, as: UInt32.self)
         == packet.loadUnaligned(fromByteOffset: 48, as: UInt32.self)
     else { return false }

@@ -176,6 +176,7 @@ package final class Engine: Sendable {
     statistics.receivedPackets = word(\.receivedPackets)
     statistics.lastReceive = word(\.lastReceive)
     statistics.lastSend = word(\.lastSend)
+    statistics.innerMTU = word(\.innerMTU)
     return statistics
   }
 }

@@ -110,5 +110,7 @@ package struct PeerStatistics: Equatable, Sendable {
   /// Monotonic nanoseconds of the last authenticated frame; 0: never.
   package var lastReceive: UInt64 = 0
   package var lastSend: UInt64 = 0
+  /// Largest inner packet the path takes, in bytes; 0: as large as the interface's.
+  package var innerMTU: UInt64 = 0
   package init() {}
 }

@@ -53,12 +53,20 @@ struct FlowTable: ~Copyable {
     }
   }
 
-  /// A local packet leaves for `node`.
+  /// A local packet leaves for `node`. An echo reply answers and opens nothing.
+  ///
+  /// `openingOnly`: TCP counts from its SYN on. Else any packet will do, so that a flow outlives the table (a restart,
+  /// a collision); but then a server's answers on a connection that came in would hold it open.
   @inline(__always)
-  mutating func note(node: UInt32, packet: UnsafeRawPointer, length: Int, now: UInt64) {
+  mutating func note(node: UInt32, packet: UnsafeRawPointer, length: Int, now: UInt64, openingOnly: Bool) {
     guard let flow = Self.ports(packet, length) else { return }
     let tag = tag(node: node, next: flow.next, local: flow.source, remote: flow.destination)
-    entries[Int(tag >> 16) & (Self.size - 1)] = Entry(tag: tag, time: now)
+    let entry = Int(tag >> 16) & (Self.size - 1)
+    if flow.next == 58, packet.load(fromByteOffset: 40, as: UInt8.self) == 129 { return }
+    if openingOnly, flow.next == 6, entries[entry].tag != tag {
+      guard length >= 60, packet.load(fromByteOffset: 53, as: UInt8.self) & 0x12 == 0x02 else { return }
+    }
+    entries[entry] = Entry(tag: tag, time: now)
   }
 
   /// Whether a packet from `node` answers a flow noted less than the lifetime ago.

@@ -21,8 +21,8 @@ struct PeerRow {
   var takesRawIPv6: Bool
   /// UDP_SEGMENT failed towards this peer; its frames go one by one.
   var isWithoutGSO: Bool
-  /// Largest inner packet the path takes; 0: the interface's MTU.
-  var innerMTU: UInt16
+  /// Trust was withdrawn: only a local program's own opening makes a flow, not an answer on an old one.
+  var isRevoked: Bool
   /// Consecutive frames that did not open.
   var failures: UInt32
   /// Where datagrams go: the peer, or the beacon when relayed.
@@ -45,6 +45,8 @@ struct PeerRow {
   var receivedPackets: UInt64
   var lastReceive: UInt64
   var lastSend: UInt64
+  /// Largest inner packet the path takes; 0: the interface's MTU. Control reads it, too.
+  var innerMTU: UInt64
 }
 
 /// One session of a peer: a key, the own nonce, the peer's nonces. All-zero bytes are a free row.

@@ -30,7 +30,10 @@ struct SendTrains: ~Copyable {
 
   private let memory: UnsafeMutableRawPointer
   let trains: UnsafeMutablePointer<SendTrain>
+  /// One message for each train of a batch.
   let messages: UnsafeMutablePointer<pt_send>
+  /// Messages of a train whose frames go one by one, while the batch it belongs to is still being sent.
+  let singles: UnsafeMutablePointer<pt_send>
   private(set) var count = 0
 
   init?() {
@@ -40,14 +43,17 @@ struct SendTrains: ~Copyable {
     trains.initialize(
       repeating: SendTrain(peer: 0, stride: 0, length: 0, count: 0, isClosed: true, to: pt_endpoint()),
       count: Self.trainCount)
-    messages = .allocate(capacity: Self.maximumFrames)
-    messages.initialize(repeating: pt_send(), count: Self.maximumFrames)
+    messages = .allocate(capacity: Self.trainCount)
+    messages.initialize(repeating: pt_send(), count: Self.trainCount)
+    singles = .allocate(capacity: Self.maximumFrames)
+    singles.initialize(repeating: pt_send(), count: Self.maximumFrames)
   }
 
   deinit {
     pt_unmap(memory, Self.bufferSize * Self.trainCount)
     trains.deallocate()
     messages.deallocate()
+    singles.deallocate()
   }
 
   @inline(__always)

@@ -32,8 +32,7 @@ extension Worker {
     guard size > 0 else { return }
     let session = store.sessions + Int(row.pointee.current &- 1)
     guard let inner = beginFrame(size, index: index, row: row, session: session) else { return }
-    inner.copyMemory(from: answer, byteCount: size)
-    sealFrame(inner, length: size, session: session)
+    sealFrame(inner, from: answer, length: size, session: session)
     counters.count(.icmpAnswers)
   }
 }

@@ -24,7 +24,11 @@ extension Worker {
     case .setPath(let index, let path):
       withRow(index) { setPath(path, &$0) }
       flushStage(index)
-    case .setAdmission(let index, let admission): withRow(index) { $0.admission = admission }
+    case .setAdmission(let index, let admission):
+      withRow(index) {
+        $0.isRevoked = admission == .repliesOnly && ($0.isRevoked || $0.admission == .all)
+        $0.admission = admission
+      }
     case .setRefusal(let index, let refusal): withRow(index) { $0.refusal = refusal }
     case .setRawIPv6(let index, let takes):
       withRow(index) { $0.takesRawIPv6 = takes }
@@ -159,9 +163,8 @@ extension Worker {
         bytes.count, index: index, node: row.pointee.node, kind: kind, to: to, session: session)
     else { return }
     bytes.withUnsafeBytes { source in
-      if let base = source.baseAddress { inner.copyMemory(from: base, byteCount: source.count) }
+      sealFrame(inner, from: source.baseAddress ?? UnsafeRawPointer(inner), length: source.count, session: session)
     }
-    sealFrame(inner, length: bytes.count, session: session)
   }
 
   private mutating func sendDatagram(_ bytes: [UInt8], to endpoint: Endpoint) {

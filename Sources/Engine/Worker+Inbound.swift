@@ -410,7 +410,7 @@ extension Worker {
       guard length >= 88, isLocal(IPv6Address(packet, at: 56)) else { return false }
       let quoted = IPv6Address(packet, at: 72)
       guard OverlayMapping.contains(quoted), quoted.low == UInt64(row.pointee.node) else { return false }
-      return now &- row.pointee.lastSend < 60 * Self.second
+      return row.pointee.lastSend != 0 && now &- row.pointee.lastSend < 60 * Self.second
     }
     return flows.answers(node: row.pointee.node, packet: packet, length: length, now: now)
   }

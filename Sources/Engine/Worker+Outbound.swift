@@ -71,7 +71,8 @@ extension Worker {
       return answerLocally(packet, length: length, .unreachable(.address))
     }
     if row.pointee.admission == .repliesOnly {
-      flows.note(node: pilot.node, packet: packet, length: length, now: now)
+      flows.note(
+        node: pilot.node, packet: packet, length: length, now: now, openingOnly: row.pointee.isRevoked)
     }
     let session = store.sessions + Int(row.pointee.current &- 1)
     row.pointee.lastSend = now
@@ -92,8 +93,7 @@ extension Worker {
         guard completeChecksum(packet, length: length, header: header) else { return counters.drop(.tunMalformed) }
       }
       guard let inner = beginFrame(length, index: index, row: row, session: session) else { return }
-      inner.copyMemory(from: packet, byteCount: length)
-      sealFrame(inner, length: length, session: session)
+      sealFrame(inner, from: packet, length: length, session: session)
       row.pointee.sentPackets &+= 1
       row.pointee.sentBytes &+= UInt64(length)
       counters.count(.tunReadPackets)
@@ -121,14 +121,17 @@ extension Worker {
     let flags: UInt8 = isTCP ? packet.load(fromByteOffset: start &+ 13, as: UInt8.self) : 0
     var offset = headerLength
     var count = 0
+    // Each segment is made whole where its payload lies: the headers move along and overwrite what is sealed already.
+    var segment = packet
     while offset < length || count == 0 {
       let payload = min(segmentSize, length &- offset)
       let size = headerLength &+ payload
       guard let inner = beginFrame(size, index: index, row: row, session: session) else { return }
-      inner.copyMemory(from: packet, byteCount: headerLength)
-      (inner + headerLength).copyMemory(from: packet + offset, byteCount: payload)
-      inner.storeBytes(of: UInt16(truncatingIfNeeded: size &- 40).bigEndian, toByteOffset: 4, as: UInt16.self)
-      let transport = inner + start
+      let next = packet + (offset &- headerLength)
+      if count > 0 { next.copyMemory(from: segment, byteCount: headerLength) }
+      segment = next
+      segment.storeBytes(of: UInt16(truncatingIfNeeded: size &- 40).bigEndian, toByteOffset: 4, as: UInt16.self)
+      let transport = segment + start
       let transportLength = size &- start
       if isTCP {
         transport.storeBytes(
@@ -151,7 +154,7 @@ extension Worker {
           pt_checksum_add(fixed &+ UInt64(transportLength), transport, transportLength))
         transport.storeBytes(of: (sum == 0 ? 0xFFFF : sum).bigEndian, toByteOffset: 6, as: UInt16.self)
       }
-      sealFrame(inner, length: size, session: session)
+      sealFrame(inner, from: segment, length: size, session: session)
       offset &+= payload
       count &+= 1
       row.pointee.sentBytes &+= UInt64(size)
@@ -210,15 +213,18 @@ extension Worker {
     return frame + SealedFrame.headerSize
   }
 
-  /// Seals in place; the tag goes right behind. The frame's header stands before `inner`.
+  /// Seals `text` into the frame whose inner bytes begin at `inner` (`text` may be there already); the tag goes right
+  /// behind. The frame's header stands before `inner`.
   @inline(__always)
   mutating func sealFrame(
-    _ inner: UnsafeMutableRawPointer, length: Int, session: UnsafeMutablePointer<SessionRow>
+    _ inner: UnsafeMutableRawPointer, from text: UnsafeRawPointer, length: Int,
+    session: UnsafeMutablePointer<SessionRow>
   ) {
     // SAFETY: `beginFrame` reserved header, inner bytes and tag; a session row in use has a context.
     let header = (inner - SealedFrame.headerSize).assumingMemoryBound(to: UInt8.self)
-    _ = pt_aead_seal(
-      session.pointee.context!, header + 8, header + 4, 4, inner.assumingMemoryBound(to: UInt8.self), length)
+    _ = pt_aead_seal_to(
+      session.pointee.context!, header + 8, header + 4, 4, text.assumingMemoryBound(to: UInt8.self),
+      inner.assumingMemoryBound(to: UInt8.self), length)
     counters.count(.sentFrames)
   }
 

@@ -37,7 +37,7 @@ extension Worker {
         if result > 0 {
           sent &+= Int(result)
         } else {
-          // Resending plainly uses the message slots: what is left of the batch is prepared anew.
+          // The peer may have lost its offload by this: what is left of the batch is prepared anew.
           handleSendError(result, train: next &+ sent)
           sent &+= 1
           break
@@ -63,11 +63,10 @@ extension Worker {
     case Self.wouldBlock:
       // Back pressure: the TUN's queue and TCP behind it wait with us, but never for long.
       _ = pt_wait_writable(ports.udp, 20)
-      let message = pt_send(
+      trains.singles[0] = pt_send(
         data: trains.buffer(train), length: UInt32(trains.trains[train].length),
         segment: count > 1 ? UInt16(trains.trains[train].stride) : 0, reserved: 0, to: trains.trains[train].to)
-      trains.messages[SendTrains.maximumFrames - 1] = message
-      if pt_udp_send(ports.udp, ports.family, trains.messages + (SendTrains.maximumFrames - 1), 1) != 1 {
+      if pt_udp_send(ports.udp, ports.family, trains.singles, 1) != 1 {
         counters.drop(.sendBufferFull, count)
       }
     case Self.ioError, Self.invalid, Self.tooLong:
@@ -102,10 +101,9 @@ extension Worker {
     while offset < train.length {
       var batch = 0
       var end = offset
-      // The last message slot belongs to the retry of `handleSendError`.
-      while end < train.length, batch < SendTrains.maximumFrames - 1 {
+      while end < train.length, batch < SendTrains.maximumFrames {
         let size = min(train.stride, train.length &- end)
-        trains.messages[batch] = pt_send(
+        trains.singles[batch] = pt_send(
           data: base + end, length: UInt32(size), segment: 0, reserved: 0, to: train.to)
         end &+= size
         batch &+= 1
@@ -113,7 +111,7 @@ extension Worker {
       var sent = 0
       var waits = 0
       while sent < batch {
-        let result = pt_udp_send(ports.udp, ports.family, trains.messages + sent, Int32(batch &- sent))
+        let result = pt_udp_send(ports.udp, ports.family, trains.singles + sent, Int32(batch &- sent))
         counters.count(.sendCalls)
         if result > 0 {
           sent &+= Int(result)

@@ -17,7 +17,7 @@ extension Node {
     rearm(peer)
   }
 
-  private func perform(_ action: HandshakeMachine.Action, for peer: PeerState) {
+  func perform(_ action: HandshakeMachine.Action, for peer: PeerState) {
     switch action {
     case .send(let frame, let route): send(frame, route, to: peer)
     case .attempted(let count): walk(peer, .handshakeTry(count))
@@ -55,6 +55,7 @@ extension Node {
     if !peer.handshake.isAttempting, !peer.hasCome {
       peer.hasCome = true
       applyPolicy(to: peer)
+      noteProhibition(of: peer)
     }
     if case .direct(let endpoint) = arrival {
       walk(peer, .handshakeHeard(endpoint))
@@ -69,7 +70,7 @@ extension Node {
     return PilotPacket.keepalive(from: PilotAddress(network: 0, node: node ?? 0)).encoded()
   }
 
-  private func receiving(_ frame: EarlyFrame, of peer: PeerState) -> EngineCommand {
+  func receiving(_ frame: EarlyFrame, of peer: PeerState) -> EngineCommand {
     switch frame.arrival {
     case .direct(let endpoint): .receive(frame.bytes, from: endpoint, relayedFrom: nil)
     case .relayed:

@@ -44,13 +44,16 @@ extension Node {
     if let peer = peers[node] { return deliver(frame, to: peer) }
     guard !isAbsent(node) else { return count("stranger-unknown") }
     guard lookups[node] != nil || strangers.admit(Clock.now()) else { return count("stranger-limited") }
-    startLookup(node) { pending in
-      if pending.frames.count < 8 { pending.frames.append(frame) }
-    }
+    startLookup(node) { _ in }
+    if case .keyExchange(let frame, let arrival) = frame, answerAhead(frame, arrival) { return }
+    if let waiting = lookups[node]?.frames.count, waiting < 8 { lookups[node]?.frames.append(frame) }
   }
 
   func deliver(_ frame: InboundFrame, to peer: PeerState) {
     switch frame {
+    case .undecryptable(let bytes, let arrival) where Clock.now() < peer.adoptedAt + 100_000_000:
+      // Sealed under a session that was answered ahead and that the worker knows only now.
+      tell(receiving(EarlyFrame(bytes: bytes, arrival: arrival, receivedAt: 0), of: peer))
     case .keyExchange(let frame, let arrival): feed(peer, .keyExchange(frame, arrival))
     case .keyRequest(let frame, let arrival): feed(peer, .keyRequest(frame, arrival))
     case .undecryptable(let bytes, let arrival): feed(peer, .undecryptable(bytes, arrival))
@@ -104,8 +107,12 @@ extension Node {
   private func finishLookup(_ node: UInt32, _ result: RecordResult, _ trust: TrustState) {
     guard let pending = lookups.removeValue(forKey: node) else { return }
     defer { for waiter in pending.waiters { waiter.resume(returning: result) } }
+    var advance = pending.advance
+    defer { advance?.discard() }
     guard case .found(let record) = result else {
       let isUnknown = result == .notFound
+      for _ in pending.frames { count("stranger-unknown") }
+      if advance != nil { count("stranger-unknown") }
       if absent.count > 8192 { absent.removeAll() }
       absent[node] = Clock.now() + Self.absence / (isUnknown ? 1 : 5)
       if pending.isWanted {
@@ -113,11 +120,18 @@ extension Node {
       }
       return
     }
-    guard let peer = peers[node] ?? addPeer(record, trust) else {
+    let pinned = store.pinnedKey(node: node)
+    let isRight = peers[node] == nil && advance.map { $0.frame.ed25519 == (pinned ?? record.publicKey) } ?? false
+    guard let peer = peers[node] ?? addPeer(record, trust, handshake: isRight ? advance?.handshake : nil) else {
       if pending.isWanted { tell(.failStaged(node: node, .addressUnreachable)) }
       return
     }
-    for frame in pending.frames { deliver(frame, to: peer) }
+    if isRight, let adopted = advance.take() {
+      adopt(adopted, frames: pending.frames, by: peer)
+    } else {
+      if let advance { deliver(.keyExchange(advance.frame, advance.arrival), to: peer) }
+      for frame in pending.frames { deliver(frame, to: peer) }
+    }
     if pending.isWanted { need(peer) }
   }
 
@@ -147,7 +161,7 @@ extension Node {
 
   // MARK: Rows
 
-  private func addPeer(_ record: PeerRecord, _ trust: TrustState) -> PeerState? {
+  private func addPeer(_ record: PeerRecord, _ trust: TrustState, handshake: HandshakeMachine?) -> PeerState? {
     guard let own = node, record.node != own else { return nil }
     let index: PeerIndex
     // The oldest, and late: events about the row's last peer may still be under way.
@@ -167,7 +181,7 @@ extension Node {
       hasPeerCome: false)
     let peer = PeerState(
       index: index, record: record, trust: trust, verdict: verdict,
-      handshake: HandshakeMachine(identity: store.identity, node: own, peer: record.node),
+      handshake: handshake ?? HandshakeMachine(identity: store.identity, node: own, peer: record.node),
       path: PathMachine(), now: now)
     peers[record.node] = peer
     nodesByIndex[index] = record.node
@@ -210,10 +224,7 @@ extension Node {
 
   func noteProhibition(of peer: PeerState) {
     guard !peer.isKeyRefused else { return }
-    peer.problem =
-      peer.verdict.refusal == .prohibited
-      ? "private and without mutual trust: packets to it are refused; ask with `pilot-tun trust request \(peer.address)`"
-      : nil
+    peer.problem = PeerPolicy.problem(peer.verdict, hasPeerCome: peer.hasCome, address: peer.address)
   }
 }
 

@@ -133,12 +133,13 @@ extension Node {
       case .relay(let beacon): (path, endpoint) = ("relay", beacon)
       }
     }
+    let pathMTU = statistics.innerMTU == 0 ? configuration.mtu : Int(statistics.innerMTU)
     return AddressForms.describe(peer.address).adding([
       "hostname": JSONValue(peer.record.hostname), "path": .text(path), "endpoint": JSONValue(endpoint?.description),
       "session": .text(peer.sessionWord), "rtt_ms": JSONValue(rounded: peer.roundTrip),
       "tx_bytes": JSONValue(statistics.sentBytes), "rx_bytes": JSONValue(statistics.receivedBytes),
       "tx_packets": JSONValue(statistics.sentPackets), "rx_packets": JSONValue(statistics.receivedPackets),
-      "last_receive_seconds": JSONValue(rounded: age), "path_mtu": JSONValue(configuration.mtu),
+      "last_receive_seconds": JSONValue(rounded: age), "path_mtu": JSONValue(pathMTU),
       "trust": .text(PeerPolicy.word(peer.trust)), "public": JSONValue(peer.record.isPublic),
       "problem": JSONValue(peer.problem), "raw_ipv6": JSONValue(peer.handshake.takesRawIPv6),
       "path_reason": .text(peer.path.reason.rawValue),

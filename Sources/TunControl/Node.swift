@@ -4,6 +4,7 @@
 //   Node+Life      start of the services, readiness, end          Node+Beacon   discover, punch, notify
 //   Node+Events    what the worker reports                        Node+Timers   deadlines, keepalives, reaping
 //   Node+Peers     rows of peers, lookups, policy                 Node+Ping     control pings and their answers
+//   Node+Strangers answers before the directory's
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
 //
@@ -144,6 +145,8 @@ struct PendingLookup: Sendable {
   /// A local program sends to it.
   var isWanted = false
   var frames: [InboundFrame] = []
+  var isAnsweredAhead = false
+  var advance: AdvanceAnswer?
   var waiters: [CheckedContinuation<RecordResult, Never>] = []
 }
 

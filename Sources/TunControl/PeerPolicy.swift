@@ -3,6 +3,7 @@
 
 package import Directory
 package import Engine
+package import Wire
 
 package enum PeerPolicy {
   /// What is allowed between this node and a peer.
@@ -22,6 +23,19 @@ package enum PeerPolicy {
     return Verdict(
       admission: isTrusted || isOwnPublic ? .all : .repliesOnly,
       refusal: isTrusted || isPeerPublic || mayAnswer ? .none : .prohibited)
+  }
+
+  /// What keeps packets out, in either direction, with the remedy; nil when nothing does.
+  package static func problem(_ verdict: Verdict, hasPeerCome: Bool, address: PilotAddress) -> String? {
+    if verdict.refusal == .prohibited {
+      let inbound = hasPeerCome ? "; its packets are refused, too, until `pilot-tun trust approve \(address)`" : ""
+      return
+        "private and without mutual trust: packets to it are refused; ask with `pilot-tun trust request \(address)`"
+        + inbound
+    }
+    guard verdict.admission == .repliesOnly, hasPeerCome else { return nil }
+    return "this node is private and does not trust it: its packets are refused (drop not-trusted), answers to "
+      + "programs here come in; let it in with `pilot-tun trust approve \(address)`"
   }
 
   /// The word for `status`.

@@ -10,6 +10,8 @@ final class PeerState {
   let index: PeerIndex
   let node: UInt32
   let createdAt: UInt64
+  /// When sessions were taken over that had been answered before this row was there, else 0.
+  var adoptedAt: UInt64 = 0
   var record: PeerRecord
   var trust: TrustState
   var verdict: PeerPolicy.Verdict

@@ -81,9 +81,9 @@ struct JSONTests {
     #expect(readable >= 6)
   }
 
-  @Test("mutated texts never trap")
-  func mutations() {
-    var generator = SystemRandomNumberGenerator()
+  @Test("mutated texts never trap", arguments: [1, UInt64.random(in: 2..<99_999)])
+  func mutations(seed: UInt64) {
+    var generator = SeededGenerator(seed: seed)
     let text = Array("{\"type\":\"lookup_ok\",\"n\":[1,-2.5e3,\"\\u00e9\\ud83d\\ude00\"],\"x\":{\"y\":null}}".utf8)
     for _ in 0..<5000 {
       var bytes = text

@@ -49,7 +49,7 @@ struct DirectoryQueryTests {
   func negative() async throws {
     let temporary = TemporaryDirectory()
     let registry = try await ScriptedRegistry()
-    let node = try TestNode(temporary, port: registry.port) { $0.timing.negativeLife = .milliseconds(200) }
+    let node = try TestNode(temporary, port: registry.port) { $0.timing.negativeLife = .seconds(1000) }
     await node.connected()
     let questions = ["lookup", "resolve", "resolve_hostname"]
     registry.follow { questions.contains($0.type) ? [.error("node not found")] : [.normal] }
@@ -57,11 +57,12 @@ struct DirectoryQueryTests {
     for _ in 0..<5 {
       #expect(await node.directory.lookUp(9, fresh: true) == .notFound)
       #expect(await node.directory.node(named: "peer-9") == .notFound)
+      await node.directory.age(by: .seconds(150))
     }
     #expect(registry.count("lookup") == before + 1)
     #expect(registry.count("resolve_hostname") == 1)
     registry.follow { _ in [.normal] }
-    try await Task.sleep(for: .milliseconds(250))
+    await node.directory.age(by: .seconds(250))
     #expect(await node.directory.node(named: "peer-9") == found9)
     #expect(await node.directory.record(of: 9) != nil)
     await node.stop()

@@ -61,7 +61,9 @@ struct DirectoryRendezvousTests {
     #expect(found == idB)
 
     await b.directory.revoke(idA)
-    while b.directory.store.trust({ $0.revoked.count }) > 0 { try await Task.sleep(for: .milliseconds(20)) }
+    try await eventually("the rendezvous is told of the withdrawal") {
+      b.directory.store.trust { $0.revoked.isEmpty }
+    }
     await a.directory.recordsExpire()
     #expect(await a.directory.record(of: idB, fresh: true)?.isEndpointRefused == true)
     await a.stop()
@@ -79,11 +81,11 @@ struct DirectoryRendezvousTests {
     await a.connected()
     await b.connected()
     try await b.directory.requestTrust(idA)
-    while true {
+    try await eventually("both trust each other") {
       await a.directory.pollNow()
       await b.directory.pollNow()
-      if await a.directory.trust(of: idB) == .trusted, await b.directory.trust(of: idA) == .trusted { break }
-      try await Task.sleep(for: .milliseconds(20))
+      let isMutual = await (a.directory.trust(of: idB), b.directory.trust(of: idA)) == (.trusted, .trusted)
+      return isMutual
     }
     await first.server.shutdown()
     await a.unreachable()
@@ -95,9 +97,9 @@ struct DirectoryRendezvousTests {
     #expect(await b.registered(after: startB) == idB)
     #expect(ContinuousClock.now - returned < .seconds(10))
     // Both report the pair again, so that the private name is found.
-    while await a.directory.node(named: "agent-b") == .notFound {
+    try await eventually("the private name is found") {
       await a.directory.recordsExpire()
-      try await Task.sleep(for: .milliseconds(50))
+      return await a.directory.node(named: "agent-b") != .notFound
     }
     await a.stop()
     await b.stop()
@@ -154,7 +156,7 @@ struct DirectoryRendezvousTests {
     #expect(await b.directory.hostname == nil)
     #expect(await b.directory.hostnameProblem?.message.contains("already in use") == true)
     try await a.directory.setHostname("other")
-    while await b.directory.hostname != "agent" { try await Task.sleep(for: .milliseconds(20)) }
+    try await eventually("the name that is free now is taken") { await b.directory.hostname == "agent" }
     #expect(await b.directory.hostnameProblem == nil)
     await a.stop()
     await b.stop()

@@ -177,9 +177,15 @@ struct DirectoryServiceTests {
     let node = try TestNode(temporary, port: port)
     await node.connected()
     await registry.stop()
-    await node.unreachable()
-    // Long enough for the waits between dials to have reached their longest.
-    try await Task.sleep(for: .seconds(6))
+    // Waits of 0.2, 0.4, 0.8 and 1.6 s have gone by, at least half of each: the next one is the longest there is.
+    await node.unreachable(number: 5)
+    let state = await node.directory.state
+    guard case .unreachable(_, _, let nextTry) = state else {
+      Issue.record("not unreachable: \(state)")
+      return
+    }
+    let longest = node.directory.configuration.timing.longestRedial
+    #expect(nextTry - .now > longest / 2 - .milliseconds(500) && nextTry - .now <= longest)
     let start = node.events.all.count
     let returned = ContinuousClock.now
     try await registry.start(port: port)

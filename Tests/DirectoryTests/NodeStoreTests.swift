@@ -283,8 +283,8 @@ struct NodeStoreTests {
     let store = try NodeStore(directory: temporary.path, logger: quiet)
     let service = Task { await store.run(saveInterval: .milliseconds(50)) }
     for node in UInt32(1)...500 { _ = store.pin(node: node, key: keyA) }
-    while (text(temporary.path + "/peers.json") ?? "").components(of: "\"key\"") < 500 {
-      try await Task.sleep(for: .milliseconds(5))
+    try await eventually("all pins are on disk") {
+      (text(temporary.path + "/peers.json") ?? "").components(of: "\"key\"") == 500
     }
     service.cancel()
     await service.value

@@ -96,6 +96,52 @@ final class TemporaryDirectory: Sendable {
   }
 }
 
+/// For what no event tells of: asks again until the condition holds, and fails by name when it does not within 20 s.
+func eventually(
+  _ what: String, location: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
+) async throws {
+  let deadline = ContinuousClock.now + .seconds(20)
+  while try await !condition() {
+    guard ContinuousClock.now < deadline else {
+      Issue.record("not within 20 s: \(what)", sourceLocation: location)
+      throw NeverHappened(what: what)
+    }
+    try await Task.sleep(for: .milliseconds(10))
+  }
+}
+
+struct NeverHappened: Error {
+  var what: String
+}
+
+extension Directory {
+  /// Makes every cached answer older, so that no test waits for one to expire.
+  func age(by duration: Duration) {
+    for (node, answer) in records {
+      records[node] = Cached(
+        value: answer.value, fetched: answer.fetched - duration, expires: answer.expires - duration)
+    }
+    for (name, answer) in names {
+      names[name] = Cached(
+        value: answer.value, fetched: answer.fetched - duration, expires: answer.expires - duration)
+    }
+  }
+}
+
+/// Random numbers that a seed gives again: a failing run names its seed.
+struct SeededGenerator: RandomNumberGenerator {
+  private var state: UInt64
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+}
+
 let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
 /// A directory service with its own state, running until `stop`.
@@ -134,8 +180,17 @@ final class TestNode: Sendable {
     await events.first(after: start) { if case .stateChanged(.connected) = $0 { true } else { false } }
   }
 
-  func unreachable(after start: Int = 0) async {
-    await events.first(after: start) { if case .stateChanged(.unreachable) = $0 { true } else { false } }
+  /// Returns when the registry was found unreachable for the `number`th time: once when the connection is lost, then
+  /// with each dial that fails.
+  func unreachable(after start: Int = 0, number: Int = 1) async {
+    let seen = Mutex(0)
+    await events.first(after: start) { event in
+      guard case .stateChanged(.unreachable) = event else { return false }
+      return seen.withLock { seen in
+        seen += 1
+        return seen == number
+      }
+    }
   }
 
   /// Returns when the service has ended and the state is on disk.

@@ -161,6 +161,51 @@ import Wire
     #expect(b.drops(.senderUnknown) + b.drops(.authenticationFailed) == 0)
   }
 
+  @Test("when only segmented sends are refused, the batch arrives whole, later ones go plainly, and it is told once")
+  func refusedSegmentation() throws {
+    let (a, b) = try pair()
+    try #require(a.worker.ports.hasGSO, "this kernel has no UDP_SEGMENT: nothing to refuse")
+    /// Two trains to one peer in one batch.
+    func sendBatch(_ sequence: UInt32) throws {
+      let whole = [sequence, sequence &+ 20_000].map {
+        Model.superpacket(
+          Model.tcp(a.address, b.address, sequence: $0, flags: 0x18, payload: bytes(20_000)), segmentSize: 1328)
+      }
+      for packet in whole { a.queue(packet.packet, header: packet.header) }
+      a.readKernel()
+      b.fromWire(32)
+      expectSame(b.toKernel().flatMap { Model.segments($0) }, whole.flatMap { Model.segments($0) })
+    }
+    func told() -> [String] {
+      a.events.takeAll().compactMap {
+        if case .offloadDisabled(let name, let reason) = $0 { "\(name): \(reason)" } else { nil }
+      }
+    }
+    // A socket without checksums may not segment: the kernel answers EINVAL to UDP_SEGMENT and takes single frames.
+    func refuseSegmentation(_ isRefused: Bool) throws {
+      var value: Int32 = isRefused ? 1 : 0
+      try #require(setsockopt(a.worker.ports.udp, SOL_SOCKET, SO_NO_CHECK, &value, 4) == 0)
+    }
+    try refuseSegmentation(true)
+    try sendBatch(1)
+    #expect(a.counters.value(.sentPlainly) == 32)
+    #expect(told() == ["udp-gso to node \(b.node): errno 22, its frames go one by one"])
+    // The kernel would take segments again, but this path is not asked any more.
+    try refuseSegmentation(false)
+    try sendBatch(50_000)
+    #expect(a.counters.value(.sentPlainly) == 64)
+    #expect(told() == [])
+    // A new path may have another card behind it.
+    a.order(.setPath(0, .direct(b.endpoint)))
+    try sendBatch(100_000)
+    #expect(a.counters.value(.sentPlainly) == 64)
+    try refuseSegmentation(true)
+    try sendBatch(150_000)
+    #expect(a.counters.value(.sentPlainly) == 96)
+    #expect(told().count == 1)
+    #expect(a.drops(.sendError) + a.drops(.sendBufferFull) + a.drops(.pathTooSmall) == 0)
+  }
+
   @Test("frames through a beacon are wrapped on the way out and unwrapped on the way in")
   func relay() throws {
     let (a, b) = try pair()

@@ -84,7 +84,7 @@ import Wire
     let out = Model.udp(a, b, ports: (1111, 53), payload: [1])
     let back = Model.udp(b, a, ports: (53, 1111), payload: [2])
     let other = Model.udp(b, a, ports: (53, 1112), payload: [2])
-    table.note(node: 2, packet: out, length: out.count, now: 1000)
+    table.note(node: 2, packet: out, length: out.count, now: 1000, openingOnly: false)
     let verdicts = [
       table.answers(node: 2, packet: back, length: back.count, now: 2000),
       table.answers(node: 3, packet: back, length: back.count, now: 2000),
@@ -93,6 +93,24 @@ import Wire
       table.answers(node: 2, packet: out, length: 44, now: 2000),
     ]
     #expect(verdicts == [true, false, false, false, false])
+  }
+
+  @Test("answers of a local server open no flow to a peer whose trust was withdrawn; a SYN of our own does")
+  func openingOnly() {
+    var table = FlowTable(seed: 3)
+    let (a, b) = (IPv6Address(high: 1, low: 1), IPv6Address(high: 1, low: 2))
+    let out = Model.tcp(a, b, ports: (80, 5000), sequence: 1, payload: [1])
+    let back = Model.tcp(b, a, ports: (5000, 80), sequence: 1, payload: [2])
+    var opening = out
+    opening[53] = 0x02
+    table.note(node: 2, packet: out, length: out.count, now: 1000, openingOnly: true)
+    var verdicts = [table.answers(node: 2, packet: back, length: back.count, now: 2000)]
+    table.note(node: 2, packet: opening, length: opening.count, now: 1000, openingOnly: true)
+    verdicts.append(table.answers(node: 2, packet: back, length: back.count, now: 2000))
+    // From then on every packet keeps it.
+    table.note(node: 2, packet: out, length: out.count, now: FlowTable.lifetime, openingOnly: true)
+    verdicts.append(table.answers(node: 2, packet: back, length: back.count, now: FlowTable.lifetime + 1000))
+    #expect(verdicts == [false, true, true])
   }
 
   @Test("a token bucket gives its burst, then its rate")

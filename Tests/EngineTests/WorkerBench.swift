@@ -64,19 +64,23 @@ final class Station {
 
   var endpoint: Endpoint { socket.local }
 
-  func order(_ list: EngineCommand...) {
+  /// `time`: what the worker takes for now; tests of limits and lifetimes choose it.
+  func order(_ list: EngineCommand..., at time: UInt64? = nil) {
     for command in list { #expect(commands.post(command)) }
-    worker.now = pt_monotonic()
+    worker.now = time ?? pt_monotonic()
     worker.obeyCommands()
     worker.flushTrains()
   }
 
-  /// Row 0 knows `other` by a direct path and the common key.
-  func meet(_ other: Station, admission: Admission = .all, session: SessionID = 1, key: Bytes32 = Station.key) throws {
+  /// The row knows `other` by a direct path and the common key.
+  func meet(
+    _ other: Station, row: PeerIndex = 0, admission: Admission = .all, session: SessionID = 1,
+    key: Bytes32 = Station.key
+  ) throws {
     order(
-      .addPeer(0, node: other.node), .setAdmission(0, admission), .setRawIPv6(0, true),
-      .setPath(0, .direct(other.endpoint)),
-      .install(0, session, context: try #require(AEADContext(key: key)), sendPrefix: node, current: true))
+      .addPeer(row, node: other.node), .setAdmission(row, admission), .setRawIPv6(row, true),
+      .setPath(row, .direct(other.endpoint)),
+      .install(row, session, context: try #require(AEADContext(key: key)), sendPrefix: node, current: true))
   }
 
   /// Hands one packet to the worker as the kernel would and lets it leave.
@@ -102,14 +106,17 @@ final class Station {
     #expect(write(tunEnd, bytes, bytes.count) == bytes.count)
   }
 
-  /// Takes in everything that waits on the UDP socket; waits for the first datagram. What the worker writes to
-  /// its TUN is collected for `toKernel`.
-  func fromWire() {
+  /// Takes in everything that waits on the UDP socket; waits until `count` datagrams have come. What the worker writes
+  /// to its TUN is collected for `toKernel`.
+  func fromWire(_ count: UInt64 = 1, at time: UInt64? = nil) {
+    let wanted = counters.value(.receivedDatagrams) + count
     var descriptor = worker.ports.udp
-    _ = pt_poll(&descriptor, 1, 1000)
-    worker.now = pt_monotonic()
-    worker.receiveDatagrams()
-    collect()
+    repeat {
+      guard pt_poll(&descriptor, 1, 1000) != 0 else { return }
+      worker.now = time ?? pt_monotonic()
+      worker.receiveDatagrams()
+      collect()
+    } while counters.value(.receivedDatagrams) < wanted
   }
 
   private var written: [Written] = []
@@ -195,6 +202,16 @@ enum Model {
       + big16(ports.0) + big16(ports.1) + big16(8 + payload.count) + [0, 0] + payload
     let sum = checksum(packet, next: 17)
     packet.replaceSubrange(46..<48, with: big16(Int(sum == 0 ? 0xFFFF : sum)))
+    return packet
+  }
+
+  /// An ICMPv6 error with what it quotes.
+  static func icmpError(
+    _ source: IPv6Address, _ destination: IPv6Address, type: UInt8 = 1, code: UInt8 = 4, quoting quoted: [UInt8]
+  ) -> [UInt8] {
+    var packet =
+      header(source, destination, next: 58, length: 8 + quoted.count) + [type, code, 0, 0, 0, 0, 0, 0] + quoted
+    packet.replaceSubrange(42..<44, with: big16(Int(checksum(packet, next: 58))))
     return packet
   }
 

@@ -96,7 +96,7 @@ final class Fleet {
   ) throws -> LabNode {
     let namespace = try lab.namespace(name)
     let underlay = try connect(namespace)
-    let node = LabNode(name, namespace, underlay: underlay, lab: lab, flags: flags, environment: environment)
+    let node = try LabNode(name, namespace, underlay: underlay, lab: lab, flags: flags, environment: environment)
     nodes.append(node)
     if isStarted { try node.start() }
     return node
@@ -116,6 +116,8 @@ final class LabNode {
   let underlay: String
   let stateDirectory: String
   let socket: String
+  /// The namespace's resolv.conf before the node ran.
+  let resolverMark: FileMark
   var flags: [String]
   var environment: [String: String]
   private let lab: Lab
@@ -127,7 +129,7 @@ final class LabNode {
 
   init(
     _ name: String, _ namespace: Namespace, underlay: String, lab: Lab, flags: [String], environment: [String: String]
-  ) {
+  ) throws {
     self.name = name
     self.namespace = namespace
     self.underlay = underlay
@@ -136,6 +138,7 @@ final class LabNode {
     self.environment = environment
     stateDirectory = "\(lab.directory)/\(name)"
     socket = "\(lab.directory)/\(name).sock"
+    resolverMark = try FileMark(namespace.resolverFile)
   }
 
   var upCommand: [String] {
@@ -177,6 +180,9 @@ final class LabNode {
 
   /// The node's count of drops for a reason.
   func drops(_ reason: String) throws -> Int { try status()["drops"][reason].number }
+
+  /// The node's count of something that happened as it should.
+  func counter(_ name: String) throws -> Int { try status()["counters"][name].number }
 
   /// What the node's status says about a peer.
   func peer(_ other: LabNode) throws -> JSON {

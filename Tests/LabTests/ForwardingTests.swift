@@ -42,7 +42,10 @@ extension KernelTests {
 
     @Test(
       "everything works with an offload refused, and status says which and why",
-      arguments: ["tun-tso", "tun-uso", "udp-gso", "udp-gro", "tun-vnet", "tun-tso,tun-uso,udp-gso,udp-gro,tun-vnet"])
+      arguments: [
+        "tun-csum", "tun-tso", "tun-uso", "udp-gso", "udp-gro", "tun-vnet",
+        "tun-csum,tun-tso,tun-uso,udp-gso,udp-gro,tun-vnet",
+      ])
     func offloads(refused: String) throws {
       try Fleet.with { fleet in
         let environment = ["PILOT_TUN_DISABLE_OFFLOADS": refused]

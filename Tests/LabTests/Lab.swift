@@ -9,6 +9,9 @@ import Synchronization
 struct Namespace: Sendable {
   let name: String
 
+  /// What programs inside see as /etc/resolv.conf (ip-netns(8) binds it there).
+  var resolverFile: String { "/etc/netns/\(name)/resolv.conf" }
+
   /// Starts a program inside.
   func start(_ arguments: [String], environment: [String: String] = [:]) throws -> Program {
     try Program(["ip", "netns", "exec", name] + arguments, environment: environment)
@@ -86,7 +89,7 @@ final class Lab {
     let files = "/etc/netns/\(namespace.name)"
     try FileManager.default.createDirectory(atPath: files, withIntermediateDirectories: true)
     try "nameserver fd50:494c:4f54:ffff::53\noptions timeout:2 attempts:2\n"
-      .write(toFile: files + "/resolv.conf", atomically: false, encoding: .utf8)
+      .write(toFile: namespace.resolverFile, atomically: false, encoding: .utf8)
     try "hosts: files dns\n".write(toFile: files + "/nsswitch.conf", atomically: false, encoding: .utf8)
     try namespace.command("ip link set lo up")
     return namespace
@@ -152,6 +155,35 @@ final class Lab {
         }
       }
     }
+  }
+}
+
+/// A file as it is now. Whoever writes or replaces it, even by the same content, changes the mark.
+struct FileMark: Equatable {
+  private let content: Data
+  private let inode: UInt64
+  private let modified: [Int]
+
+  init(_ path: String) throws {
+    var status = stat()
+    guard stat(path, &status) == 0 else { throw LabError("stat \(path): errno \(errno)") }
+    inode = UInt64(status.st_ino)
+    modified = [status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec]
+    content = try Data(contentsOf: URL(fileURLWithPath: path))
+  }
+}
+
+/// Random numbers that a seed gives again.
+struct SeededGenerator: RandomNumberGenerator {
+  private var state: UInt64
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
   }
 }
 

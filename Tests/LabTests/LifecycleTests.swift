@@ -17,7 +17,16 @@ extension KernelTests {
       if access(node.socket, F_OK) == 0 { found.append("socket \(node.socket)") }
       let sockets = try node.namespace.command("ss -Hlnptu").split(separator: "\n")
       found += sockets.filter { $0.contains("pilot-tun") }.map(String.init)
+      if try FileMark(node.namespace.resolverFile) != node.resolverMark { found.append(node.namespace.resolverFile) }
       return found
+    }
+
+    /// The code of the error that a program with `--json` ended with: its last line, behind the log.
+    private func failure(_ outcome: Outcome) throws -> String {
+      let last = try #require(outcome.errors.split(separator: "\n").last, "\(outcome)")
+      let error = try JSON(parsing: String(last))
+      #expect(outcome.status == 1 && error["status"].text == "error" && !error["message"].text.isEmpty, "\(outcome)")
+      return error["code"].text
     }
 
     @Test("SIGTERM, SIGKILL and down leave nothing behind", arguments: ["SIGTERM", "SIGINT", "SIGKILL", "down"])
@@ -70,6 +79,7 @@ extension KernelTests {
         try alpha.namespace.command("ip link add pilot0 type veth peer name other")
         let outcome = try alpha.launch().wait(within: 15)
         #expect(outcome.status == 1 && outcome.errors.contains("pilot0"), "\(outcome)")
+        #expect(try failure(alpha.namespace.run(alpha.upCommand + ["--json"], within: 15)) == "interface_name_taken")
         try alpha.namespace.command("ip link delete pilot0")
         try alpha.start()
       }
@@ -79,9 +89,22 @@ extension KernelTests {
     func controlSocket() throws {
       try Fleet.with { fleet in
         let alpha = try fleet.node("alpha")
-        let second = try alpha.namespace.run(alpha.upCommand + ["--interface", "pilot1"], within: 15)
-        #expect(second.status == 1, "\(second)")
+        // Everything else is the second one's own.
+        let apart = ["--interface", "pilot1", "--listen", "4001", "--json"]
+        let elsewhere = fleet.lab.directory + "/second"
+        let sameSocket = try alpha.namespace.run(alpha.upCommand + apart + ["--state-dir", elsewhere], within: 15)
+        #expect(try failure(sameSocket) == "already_running", "\(sameSocket)")
+        let sameState = try alpha.namespace.run(
+          alpha.upCommand + apart + ["--control-socket", elsewhere + ".sock"], within: 15)
+        #expect(try failure(sameState) == "state_directory_locked", "\(sameState)")
         #expect(try alpha.tun("status").isSuccess, "the first one is not disturbed")
+        #expect(try !alpha.namespace.command("ip -o link show").contains("pilot1"), "the second one leaves nothing")
+
+        alpha.stop()
+        let bind = "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])"
+        try alpha.run(["python3", "-c", bind, alpha.socket]).orThrow()
+        #expect(access(alpha.socket, F_OK) == 0, "a socket file without a program behind it")
+        try alpha.start()
       }
     }
 
@@ -123,8 +146,7 @@ extension KernelTests {
           #expect(try alpha.tun("ping", target, "--count", "1").isSuccess, "by \(target)")
         }
         let nobody = try alpha.tun("ping", "nobody-has-this-name", "--count", "1", "--json")
-        #expect(nobody.status == 1)
-        #expect(try !JSON(parsing: nobody.errors)["code"].text.isEmpty)
+        #expect(try failure(nobody) == "not_found")
 
         let status = try alpha.status()
         #expect(status["hostname"].text == "alpha" && status["interface"].text == "pilot0")

@@ -45,7 +45,8 @@ extension KernelTests {
         #expect(try dig(alpha, "AAAA beta.pilot +tcp +short").contains(beta.ipv6))
         #expect(try dig(alpha, "AAAA beta.pilot +noedns +short").contains(beta.ipv6))
         #expect(try alpha.run(["getent", "ahosts", "beta.pilot"]).orThrow().output.contains(beta.ipv6))
-        #expect(try alpha.run(["cat", "/etc/resolv.conf"]).output.contains(Fleet.resolver), "the file is left alone")
+        #expect(try alpha.run(["cat", "/etc/resolv.conf"]).output.contains(Fleet.resolver), "programs see this file")
+        #expect(try FileMark(alpha.namespace.resolverFile) == alpha.resolverMark, "and the node leaves it alone")
       }
     }
 

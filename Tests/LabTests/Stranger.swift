@@ -16,7 +16,8 @@ final class Stranger {
   private let socket: Int32
   private let namespace: Namespace
   private let listenAddress: String
-  private var key: [UInt8] = []
+  /// All zero before the handshake: frames that nobody can open.
+  private var key = [UInt8](repeating: 0, count: 32)
   private let noncePrefix: [UInt8]
   private var target = sockaddr_in()
 

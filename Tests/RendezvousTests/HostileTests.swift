@@ -151,14 +151,21 @@ struct SeededGenerator: RandomNumberGenerator {
     try await Rendezvous.running {
       $0.limits.unfinishedBytes = 1 << 20
     } _: { rendezvous in
-      let first = try rendezvous.connect()
-      let second = try rendezvous.connect()
-      let length: [UInt8] = [0, 0x0F, 0xFF, 0xFF]
-      try first.send(length + [UInt8(ascii: "{")])
-      try await Task.sleep(for: .milliseconds(100))
-      try second.send(length + [UInt8(ascii: "{")])
-      #expect(try second.reply() == nil)
-      #expect(try rendezvous.connect().ask("beacon_list").text("type") == "beacon_list_ok")
+      let body = Array(#"{"type":"beacon_list"}"#.utf8) + [UInt8](repeating: 0x20, count: (600 << 10) - 22)
+      let frame = RegistrySocket.frame(body)
+      let both = [try rendezvous.connect(), try rendezvous.connect()]
+      for client in both { try client.send(Array(frame.prefix(10))) }
+      // Whichever came second is closed; the other one may finish.
+      let closed = try #require(RegistrySocket.firstReadable(both), "both were let in")
+      #expect(try both[closed].reply() == nil)
+      let kept = both[1 - closed]
+      try kept.send(Array(frame.dropFirst(10)))
+      #expect(try kept.reply()?.text("type") == "beacon_list_ok")
+      // The frame that ended has given its room back.
+      let third = try rendezvous.connect()
+      try third.send(frame)
+      #expect(try third.reply()?.text("type") == "beacon_list_ok")
+      #expect(rendezvous.count(.framesMalformed) == 1)
     }
   }
 

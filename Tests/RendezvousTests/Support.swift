@@ -178,6 +178,13 @@ final class RegistrySocket: Sendable {
     return try JSONParser.parse(body, maximumDepth: 64)
   }
 
+  /// Waits until one of the sockets has something to read, be it the end, and says which; nil after five seconds.
+  static func firstReadable(_ sockets: [RegistrySocket]) -> Int? {
+    var waiting = sockets.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
+    guard Glibc.poll(&waiting, nfds_t(waiting.count), 5000) > 0 else { return nil }
+    return waiting.firstIndex { $0.revents != 0 }
+  }
+
   func ask(_ request: JSONValue) throws -> JSONValue {
     try send(Self.frame(request.bytes))
     return try #require(try reply(), "the server closed the connection")

@@ -108,4 +108,27 @@ struct Vectors: Sendable {
   }
 
   var key: Bytes32 { Bytes32(bytes) ?? Bytes32() }
+
+  /// A base64 string as bytes.
+  var base64: [UInt8] {
+    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    var bytes: [UInt8] = []
+    var word = 0
+    var bits = 0
+    for digit in text.utf8.compactMap({ alphabet.firstIndex(of: $0) }) {
+      word = (word << 6 | digit) & 0xFFFF
+      bits += 6
+      if bits >= 8 {
+        bits -= 8
+        bytes.append(UInt8(word >> bits & 255))
+      }
+    }
+    return bytes
+  }
+
+  /// JSON inside a string.
+  var embedded: Vectors {
+    var position = 0
+    return Vectors(value: Self.parse(text.utf8.filter { $0 != UInt8(ascii: "\\") }, &position))
+  }
 }

@@ -1,0 +1,10 @@
+// fuzz-modules: Directory=Sources/Directory/RegistryFrame.swift,Sources/Directory/JSONValue.swift,Sources/Directory/JSONParser.swift Rendezvous=Sources/Rendezvous/RegistryFrame.swift
+// fuzz-package: NIOCore NIOConcurrencyHelpers Atomics _AtomicsShims _NIOBase64 _NIODataStructures DequeModule ContainersPreview InternalCollectionsUtilities CNIOAtomics CNIOLinux CNIOPosix
+// fuzz-files: Fuzz/RegistryEntries.swift
+
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzzOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
+  let bytes = Array(UnsafeBufferPointer(start: start, count: count))
+  if let fault = RegistryEntry.replyframes.violation(bytes) { fatalError(fault) }
+  return 0
+}
