@@ -32,7 +32,11 @@ def attach(system, name, number):
     system.inside(name, "ip", "link", "set", "wire0", "up")
 
 
-def measure(system, folder, known, seconds=20, settle=30, note=print):
+# For two minutes after it asked for trust a node looks every 2 s whether there is an answer.
+SETTLE = 130
+
+
+def measure(system, folder, known, seconds=20, note=print):
     fitting = int(available_memory() * 0.7 / NODE_MEMORY)
     if fitting < known:
         note(f"    memory for {fitting} peers only")
@@ -61,13 +65,16 @@ def measure(system, folder, known, seconds=20, settle=30, note=print):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(start, names[1:]))
         program = node.program("pilot-tun")
-        for name in names[1:]:
+
+        def trust(name):
             system.inside(names[0], program, "trust", "request", addresses[name], "--control-socket",
                           node.control(names[0]), check=False)
             system.inside(name, program, "trust", "request", addresses[names[0]], "--control-socket",
                           node.control(name), check=False)
 
         def reach(name):
+            trust(name)
+
             def answers():
                 out = system.inside(names[0], "ping", "-n", "-c", "1", "-W", "1", addresses[name], check=False)
                 return " 0% packet loss" in out
@@ -81,12 +88,13 @@ def measure(system, folder, known, seconds=20, settle=30, note=print):
         half = 1 + known // 2
         with ThreadPoolExecutor(4) as pool:
             reached = sum(pool.map(reach, names[1:half]))
+            time.sleep(SETTLE)
             memory = measured.rss_bytes()
             second = sum(pool.map(reach, names[half:]))
             reached += second
         if reached < known:
             note(f"    only {reached} of {known} peers answered")
-        time.sleep(settle)
+        time.sleep(SETTLE)
         before, cpu = measured.context_switches(), measured.cpu_seconds()
         time.sleep(seconds)
         return {

@@ -236,10 +236,6 @@ class PilotTun(Peer):
         self.make_trust()
         self.wait_for_ping(30)
 
-    def trusts(self, side):
-        """Whether the node knows that it and another trust each other."""
-        return any(peer["trust"] == "trusted" for peer in (self.status(side) or {}).get("peers", []))
-
     def make_trust(self):
         """Mutual trust, as nodes are private by default: each asks, the other approves on its own."""
         for side, other in (("a", "b"), ("b", "a")):

@@ -26,6 +26,9 @@ package enum Admission: UInt8, Sendable {
   case repliesOnly = 0
   /// Everything: mutual trust, a shared network, or this node is public.
   case all = 1
+  /// As `repliesOnly`, after trust was withdrawn: a TCP flow counts from a SYN of ours on, so that a server's answers on
+  /// a connection from before do not hold it open.
+  case repliesToOpened = 2
 }
 
 /// What to answer a local program that sends to a peer, instead of staging or sending.

@@ -21,8 +21,6 @@ struct PeerRow {
   var takesRawIPv6: Bool
   /// UDP_SEGMENT failed towards this peer; its frames go one by one.
   var isWithoutGSO: Bool
-  /// Trust was withdrawn: only a local program's own opening makes a flow, not an answer on an old one.
-  var isRevoked: Bool
   /// Consecutive frames that did not open.
   var failures: UInt32
   /// Where datagrams go: the peer, or the beacon when relayed.

@@ -24,11 +24,7 @@ extension Worker {
     case .setPath(let index, let path):
       withRow(index) { setPath(path, &$0) }
       flushStage(index)
-    case .setAdmission(let index, let admission):
-      withRow(index) {
-        $0.isRevoked = admission == .repliesOnly && ($0.isRevoked || $0.admission == .all)
-        $0.admission = admission
-      }
+    case .setAdmission(let index, let admission): withRow(index) { $0.admission = admission }
     case .setRefusal(let index, let refusal): withRow(index) { $0.refusal = refusal }
     case .setRawIPv6(let index, let takes):
       withRow(index) { $0.takesRawIPv6 = takes }

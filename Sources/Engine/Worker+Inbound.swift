@@ -121,14 +121,27 @@ extension Worker {
   /// 10 key exchanges a second from each source, with a burst of 20: a stranger's flood leaves the others' share alone.
   /// Sources are hashed (IPv4 address or IPv6 /64, or the relayed node) into 1024 places.
   private mutating func admitsKeyExchange(_ arrival: Arrival) -> Bool {
-    let from = Endpoint(arrival.from).address
-    let source =
-      arrival.isRelayed ? UInt64(arrival.relayedFrom) : from.mappedIPv4.map { UInt64($0) << 32 } ?? from.high
-    let place = Int(((source ^ seed) &* 0x9E37_79B9_7F4A_7C15) >> 54)
+    let place = place(of: arrival)
     let due = max(keyExchangeDue[place], now)
     guard due < now &+ 2 &* Self.second else { return false }
     keyExchangeDue[place] = due &+ Self.second / 10
     return true
+  }
+
+  /// Frames that wait for a key: 32 a second from each source, with a burst of 64, which is what is staged for one peer.
+  private mutating func admitsStranger(_ arrival: Arrival) -> Bool {
+    let place = place(of: arrival)
+    let due = max(strangerDue[place], now)
+    guard due < now &+ 2 &* Self.second else { return false }
+    strangerDue[place] = due &+ Self.second / 32
+    return true
+  }
+
+  private func place(of arrival: Arrival) -> Int {
+    let from = Endpoint(arrival.from).address
+    let source =
+      arrival.isRelayed ? UInt64(arrival.relayedFrom) : from.mappedIPv4.map { UInt64($0) << 32 } ?? from.high
+    return Int(((source ^ seed) &* 0x9E37_79B9_7F4A_7C15) >> 54)
   }
 
   @inline(never)
@@ -276,7 +289,7 @@ extension Worker {
     }
   }
 
-  /// Tells control, within limits: 20 a second for each peer with a row, 50 a second for all strangers.
+  /// Tells control, within limits: 20 a second for each peer with a row, 200 a second for all strangers.
   @inline(never)
   private mutating func undecryptable(
     _ base: UnsafeMutableRawPointer, length: Int, arrival: Arrival, row: UnsafeMutablePointer<PeerRow>?
@@ -285,7 +298,7 @@ extension Worker {
       guard now &- row.pointee.lastUndecryptable > Self.second / 20 else { return }
       row.pointee.lastUndecryptable = now
     } else {
-      guard strangerBudget.take(now: now) else { return }
+      guard admitsStranger(arrival), strangerBudget.take(now: now) else { return }
     }
     let bytes = [UInt8](UnsafeRawBufferPointer(start: base, count: min(length, 2048)))
     tell(

@@ -1,4 +1,4 @@
-// TUN -> sealed frames: routing, staging, splitting of superpackets, sealing in place, sending. Per packet.
+// TUN -> sealed frames: routing, staging, splitting of superpackets, sealing into trains, sending. Per packet.
 
 internal import LinkIO
 internal import Session
@@ -70,9 +70,10 @@ extension Worker {
       counters.drop(.peerWithoutRawIPv6)
       return answerLocally(packet, length: length, .unreachable(.address))
     }
-    if row.pointee.admission == .repliesOnly {
+    if row.pointee.admission != .all {
       flows.note(
-        node: pilot.node, packet: packet, length: length, now: now, openingOnly: row.pointee.isRevoked)
+        node: pilot.node, packet: packet, length: length, now: now,
+        openingOnly: row.pointee.admission == .repliesToOpened)
     }
     let session = store.sessions + Int(row.pointee.current &- 1)
     row.pointee.lastSend = now

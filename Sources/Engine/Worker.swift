@@ -66,8 +66,9 @@ struct Worker: ~Copyable {
   /// Limits on what strangers can make us do.
   var keyExchangeBudget = TokenBucket(rate: 2000, burst: 2000)
   var keyExchangeDue: InlineArray<1024, UInt64>
+  var strangerDue: InlineArray<1024, UInt64>
   let seed: UInt64
-  var strangerBudget = TokenBucket(rate: 50, burst: 50)
+  var strangerBudget = TokenBucket(rate: 200, burst: 200)
   var beaconBudget = TokenBucket(rate: 200, burst: 200)
   /// Answers to local programs, and those to peers: neither starves the other.
   var icmpBudget = TokenBucket(rate: 200, burst: 200)
@@ -107,6 +108,7 @@ struct Worker: ~Copyable {
     localAddresses = InlineArray(repeating: IPv6Address(high: 0, low: 0))
     wanted = InlineArray(repeating: 0)
     keyExchangeDue = InlineArray(repeating: 0)
+    strangerDue = InlineArray(repeating: 0)
     self.seed = seed
   }
 

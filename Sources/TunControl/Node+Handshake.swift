@@ -12,16 +12,19 @@ extension Node {
   func feed(_ peer: PeerState, _ event: HandshakeMachine.Event) {
     let now = Clock.now()
     let lastReceive = engine.statistics(of: peer.index).lastReceive
+    // Asked before: an answer ends the attempt.
+    let isUnasked = !peer.handshake.isAttempting && peer.handshake.currentSession == nil
     let actions = peer.handshake.handle(event, now: now, lastReceive: lastReceive, using: &entropy)
-    for action in actions { perform(action, for: peer) }
+    for action in actions { perform(action, isUnasked: isUnasked, for: peer) }
     rearm(peer)
   }
 
-  func perform(_ action: HandshakeMachine.Action, for peer: PeerState) {
+  /// `isUnasked`: a frame that caused it is none of our asking.
+  func perform(_ action: HandshakeMachine.Action, isUnasked: Bool, for peer: PeerState) {
     switch action {
     case .send(let frame, let route): send(frame, route, to: peer)
     case .attempted(let count): walk(peer, .handshakeTry(count))
-    case .heard(let arrival): heard(arrival, from: peer)
+    case .heard(let arrival): heard(arrival, from: peer, isUnasked: isUnasked)
     case .requestPeerKey(let fresh): refreshRecord(of: peer.node, fresh: fresh)
     case .install(let id, let context, let sendPrefix):
       let isTaken = engine.submit(
@@ -50,9 +53,9 @@ extension Node {
   }
 
   /// A genuine PILA came: its key is pinned, and a stranger that came by itself may be answered.
-  private func heard(_ arrival: Arrival, from peer: PeerState) {
+  private func heard(_ arrival: Arrival, from peer: PeerState, isUnasked: Bool) {
     if let key = peer.handshake.peerKey { _ = store.pin(node: peer.node, key: key) }
-    if !peer.handshake.isAttempting, !peer.hasCome {
+    if isUnasked, !peer.hasCome {
       peer.hasCome = true
       applyPolicy(to: peer)
       noteProhibition(of: peer)

@@ -46,7 +46,9 @@ extension Node {
     guard lookups[node] != nil || strangers.admit(Clock.now()) else { return count("stranger-limited") }
     startLookup(node) { _ in }
     if case .keyExchange(let frame, let arrival) = frame, answerAhead(frame, arrival) { return }
-    if let waiting = lookups[node]?.frames.count, waiting < 8 { lookups[node]?.frames.append(frame) }
+    // Who was answered sends what waited for it: as much as is staged for one peer.
+    guard let lookup = lookups[node], lookup.frames.count < (lookup.advance == nil ? 8 : 64) else { return }
+    lookups[node]?.frames.append((frame, Clock.now()))
   }
 
   func deliver(_ frame: InboundFrame, to peer: PeerState) {
@@ -121,7 +123,10 @@ extension Node {
       return
     }
     let pinned = store.pinnedKey(node: node)
-    let isRight = peers[node] == nil && advance.map { $0.frame.ed25519 == (pinned ?? record.publicKey) } ?? false
+    // The pinned key goes first, as everywhere; our own id may have changed since the answer.
+    let isRight =
+      peers[node] == nil
+      && advance.map { $0.frame.ed25519 == (pinned ?? record.publicKey) && $0.handshake.node == self.node } ?? false
     guard let peer = peers[node] ?? addPeer(record, trust, handshake: isRight ? advance?.handshake : nil) else {
       if pending.isWanted { tell(.failStaged(node: node, .addressUnreachable)) }
       return
@@ -130,7 +135,7 @@ extension Node {
       adopt(adopted, frames: pending.frames, by: peer)
     } else {
       if let advance { deliver(.keyExchange(advance.frame, advance.arrival), to: peer) }
-      for frame in pending.frames { deliver(frame, to: peer) }
+      for waiting in pending.frames { deliver(waiting.frame, to: peer) }
     }
     if pending.isWanted { need(peer) }
   }
@@ -178,7 +183,7 @@ extension Node {
     let now = Clock.now()
     let verdict = PeerPolicy.verdict(
       isTrusted: trust.isAdmitted, isOwnPublic: configuration.isPublic, isPeerPublic: record.isPublic,
-      hasPeerCome: false)
+      hasPeerCome: false, wasTrusted: withdrawn.contains(record.node))
     let peer = PeerState(
       index: index, record: record, trust: trust, verdict: verdict,
       handshake: handshake ?? HandshakeMachine(identity: store.identity, node: own, peer: record.node),
@@ -208,18 +213,23 @@ extension Node {
 
   /// Trust, visibility or networks may have changed.
   func applyPolicy(to peer: PeerState) {
+    let wasAdmitted = peer.verdict.admission == .all
+    if peer.trust.isAdmitted {
+      withdrawn.remove(peer.node)
+    } else if wasAdmitted, !configuration.isPublic, withdrawn.count < 65_536 {
+      withdrawn.insert(peer.node)
+    }
     let verdict = PeerPolicy.verdict(
       isTrusted: peer.trust.isAdmitted, isOwnPublic: configuration.isPublic, isPeerPublic: peer.record.isPublic,
-      hasPeerCome: peer.hasCome)
+      hasPeerCome: peer.hasCome, wasTrusted: withdrawn.contains(peer.node))
     guard verdict != peer.verdict else { return }
-    let wasAdmitted = peer.verdict.admission == .all
     peer.verdict = verdict
     tell(.setAdmission(peer.index, verdict.admission))
     tell(.setRefusal(peer.index, verdict.refusal))
     if verdict.refusal != .none { tell(.failStaged(node: peer.node, verdict.refusal)) }
     noteProhibition(of: peer)
     // Trust was withdrawn: what is installed goes, too (wire/tunnel §7.4).
-    if wasAdmitted, verdict.admission == .repliesOnly { feed(peer, .reset) }
+    if wasAdmitted, verdict.admission != .all { feed(peer, .reset) }
   }
 
   func noteProhibition(of peer: PeerState) {

@@ -40,13 +40,17 @@ struct AdvanceAnswer: Sendable {
 }
 
 extension Node {
+  private static let earlyLasts: UInt64 = 2_000_000_000
+
   /// Answers a stranger's key exchange while its record is looked up. False when it must wait.
   func answerAhead(_ frame: KeyExchangeFrame, _ arrival: Arrival) -> Bool {
-    // One check of a signature for each lookup: whoever spoils it makes the peer wait as it did anyway.
-    guard let own = node, lookups[frame.node]?.isAnsweredAhead == false else { return false }
+    // Without the directory there is nothing to be ahead of: its stored word comes at once, or none does.
+    guard let own = node, directoryState.isConnected, lookups[frame.node]?.isAnsweredAhead == false,
+      store.pinnedKey(node: frame.node).map({ $0 == frame.ed25519 }) ?? true
+    else { return false }
+    // Once for each lookup, as it costs signatures: whoever spoils it makes the peer wait as it did anyway.
     lookups[frame.node]?.isAnsweredAhead = true
     guard
-      store.pinnedKey(node: frame.node).map({ $0 == frame.ed25519 }) ?? true,
       let advance = AdvanceAnswer(
         frame, arrival, identity: store.identity, node: own, now: Clock.now(), using: &entropy)
     else { return false }
@@ -61,11 +65,20 @@ extension Node {
   }
 
   /// The record of the peer is there: takes the sessions over that were made in advance, and what came under them.
-  func adopt(_ advance: AdvanceAnswer, frames: [InboundFrame], by peer: PeerState) {
+  func adopt(_ advance: AdvanceAnswer, frames: [(frame: InboundFrame, at: UInt64)], by peer: PeerState) {
     tally("handshakes-answered-ahead")
-    peer.adoptedAt = Clock.now()
-    for action in advance.held { perform(action, for: peer) }
+    let now = Clock.now()
+    peer.adoptedAt = now
+    // INVARIANT: nothing that these cause feeds the machine a `reset`: an `install` after it would outlive its session.
+    for action in advance.held { perform(action, isUnasked: true, for: peer) }
     rearm(peer)
-    for frame in frames { deliver(frame, to: peer) }
+    for waiting in frames {
+      // What came under the session is as good as new for as long as early frames are elsewhere.
+      if case .undecryptable = waiting.frame, now > waiting.at + Self.earlyLasts {
+        count(HandshakeCount.earlyFrameDropped.rawValue)
+      } else {
+        deliver(waiting.frame, to: peer)
+      }
+    }
   }
 }

@@ -52,6 +52,8 @@ package actor Node {
   /// Nodes that do not exist (or cannot be asked for now), until when.
   var absent: [UInt32: UInt64] = [:]
   var strangers = StrangerLimiter()
+  /// Nodes whose trust was withdrawn since the start; outlives their rows.
+  var withdrawn: Set<UInt32> = []
   var entropy = SystemRandomNumberGenerator()
 
   // Beacon
@@ -144,7 +146,8 @@ struct NodeParts: Sendable {
 struct PendingLookup: Sendable {
   /// A local program sends to it.
   var isWanted = false
-  var frames: [InboundFrame] = []
+  /// With the time of their coming.
+  var frames: [(frame: InboundFrame, at: UInt64)] = []
   var isAnsweredAhead = false
   var advance: AdvanceAnswer?
   var waiters: [CheckedContinuation<RecordResult, Never>] = []

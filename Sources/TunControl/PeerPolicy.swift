@@ -16,12 +16,13 @@ package enum PeerPolicy {
   /// - isOwnPublic: this node takes packets of everybody.
   /// - isPeerPublic: so does the peer.
   /// - hasPeerCome: the peer opened a tunnel to us by itself; then it wants our answers, although it may be private.
+  /// - wasTrusted: trust was withdrawn since this node started.
   package static func verdict(
-    isTrusted: Bool, isOwnPublic: Bool, isPeerPublic: Bool, hasPeerCome: Bool
+    isTrusted: Bool, isOwnPublic: Bool, isPeerPublic: Bool, hasPeerCome: Bool, wasTrusted: Bool = false
   ) -> Verdict {
     let mayAnswer = isOwnPublic && hasPeerCome
     return Verdict(
-      admission: isTrusted || isOwnPublic ? .all : .repliesOnly,
+      admission: isTrusted || isOwnPublic ? .all : wasTrusted ? .repliesToOpened : .repliesOnly,
       refusal: isTrusted || isPeerPublic || mayAnswer ? .none : .prohibited)
   }
 
@@ -33,7 +34,7 @@ package enum PeerPolicy {
         "private and without mutual trust: packets to it are refused; ask with `pilot-tun trust request \(address)`"
         + inbound
     }
-    guard verdict.admission == .repliesOnly, hasPeerCome else { return nil }
+    guard verdict.admission != .all, hasPeerCome else { return nil }
     return "this node is private and does not trust it: its packets are refused (drop not-trusted), answers to "
       + "programs here come in; let it in with `pilot-tun trust approve \(address)`"
   }

@@ -129,6 +129,21 @@ final class Stranger {
     return Array("PILA".utf8) + Self.big(node) + x25519Public + publicKey + signature(text)
   }
 
+  /// PILA with the announcement of a pilot-tun node behind it, made for `receiver`.
+  func announcedKeyExchange(to receiver: UInt32) -> [UInt8] {
+    let fields: [UInt8] = Array("PTX1".utf8) + [1, 3, 0, 108] + Self.big(receiver) + [UInt8](repeating: 0, count: 32)
+    let text = Array("pilot-tun announcement 1".utf8) + Self.big(node) + x25519Public + fields
+    return keyExchange() + fields + signature(text)
+  }
+
+  /// Sends it once and derives the key from the answer. False when none comes.
+  func announcedHandshake(with receiver: UInt32) throws -> Bool {
+    send(announcedKeyExchange(to: receiver))
+    guard let answer = receive(magic: "PILA", within: 3), answer.count >= 136 else { return false }
+    try derive(peer: Array(answer[8..<40]))
+    return true
+  }
+
   /// PILK: the exchange that proves nothing.
   func keyRequest() -> [UInt8] { Array("PILK".utf8) + Self.big(node) + x25519Public }
 
