@@ -55,12 +55,13 @@ var rooms: [Room] = [
   room("LinkIO", ["Wire", "Shim"]),
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
   room("Traversal", ["Wire"]),
+  room("Streams", ["Wire"]),
   room("Directory", ["Wire", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
   room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
   room(
     "TunControl",
-    ["Engine", "Session", "LinkIO", "Wire", "Shim", "Traversal", "Directory", "Naming", "Rendezvous"],
+    ["Engine", "Session", "LinkIO", "Wire", "Shim", "Traversal", "Streams", "Directory", "Naming", "Rendezvous"],
     [nioCore, nioPosix, logging, toml]),
   room("PilotTunCommand", ["TunControl", "Directory", "Wire"], [arguments, logging], kind: .program),
   room("PilotRendezvousCommand", ["Rendezvous", "Wire"], [arguments, logging], kind: .program),
@@ -71,6 +72,7 @@ var rooms: [Room] = [
   room("SessionTests", ["Session", "Wire", "Shim", "Simulator"], kind: .tests),
   room("LinkIOTests", ["LinkIO", "Wire", "Shim"], kind: .tests),
   room("EngineTests", ["Engine", "Session", "LinkIO", "Wire", "Shim"], kind: .tests),
+  room("StreamsTests", ["Streams", "Wire"], kind: .tests),
   room("TraversalTests", ["Traversal", "Wire", "Simulator"], kind: .tests),
   room(
     "DirectoryTests", ["Directory", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging], kind: .tests),

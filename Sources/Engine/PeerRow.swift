@@ -37,6 +37,8 @@ struct PeerRow {
   var lastUndecryptable: UInt64
   /// When the next inner frame for control may come, at 200 a second with a burst of a second.
   var innerDue: UInt64
+  /// The same for segments of streams, at 32,000 a second with a burst of a tenth of a second.
+  var streamDue: UInt64
   var sentBytes: UInt64
   var sentPackets: UInt64
   var receivedBytes: UInt64

@@ -161,6 +161,8 @@ extension Worker {
     bytes.withUnsafeBytes { source in
       sealFrame(inner, from: source.baseAddress ?? UnsafeRawPointer(inner), length: source.count, session: session)
     }
+    row.pointee.sentPackets &+= 1
+    row.pointee.sentBytes &+= UInt64(bytes.count)
   }
 
   private mutating func sendDatagram(_ bytes: [UInt8], to endpoint: Endpoint) {

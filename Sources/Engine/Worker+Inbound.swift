@@ -330,9 +330,15 @@ extension Worker {
     if nibble == 6 {
       acceptPacket(inner, length: length, row: row, index: index)
     } else if nibble <= 1 {
-      let due = max(row.pointee.innerDue, now)
-      guard due < now &+ Self.second else { return counters.drop(.innerOverLimit) }
-      row.pointee.innerDue = due &+ Self.second / 200
+      if nibble == 1, length >= 34, inner.load(fromByteOffset: 1, as: UInt8.self) == 1 {
+        let due = max(row.pointee.streamDue, now)
+        guard due < now &+ Self.second / 10 else { return counters.drop(.innerOverLimit) }
+        row.pointee.streamDue = due &+ Self.second / 32_000
+      } else {
+        let due = max(row.pointee.innerDue, now)
+        guard due < now &+ Self.second else { return counters.drop(.innerOverLimit) }
+        row.pointee.innerDue = due &+ Self.second / 200
+      }
       tellInner(index, inner, length: length, arrival: arrival)
     } else {
       counters.drop(.innerReserved)

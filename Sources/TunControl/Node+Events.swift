@@ -104,13 +104,7 @@ extension Node {
     if packet.isPong { return receivePong(packet, from: peer, by: arrival) }
     if packet.isKeepalive { return }
     guard packet.protocolNumber == .stream else { return count("pilot-datagram-unsupported") }
-    count("pilot-stream-unsupported")
-    // Nothing listens on Pilot ports here: a refused port refuses (wire/tunnel §5.2, check 1).
-    guard packet.flags.contains(.syn), !packet.flags.contains(.ack), packet.destination.node == node else { return }
-    let reset = PilotPacket(
-      flags: .rst, protocolNumber: .stream, source: packet.destination, destination: packet.source,
-      sourcePort: packet.destinationPort, destinationPort: packet.sourcePort)
-    sendControl(reset.encoded(), to: peer, path: enginePath(for: arrival))
+    receiveStream(packet, from: peer, by: enginePath(for: arrival))
   }
 
   /// Back the way a frame came.

@@ -202,6 +202,7 @@ extension Node {
   }
 
   func removePeer(_ peer: PeerState) {
+    endStreams(of: peer)
     tell(.removePeer(peer.index))
     peers[peer.node] = nil
     nodesByIndex[peer.index] = nil
@@ -229,7 +230,10 @@ extension Node {
     if verdict.refusal != .none { tell(.failStaged(node: peer.node, verdict.refusal)) }
     noteProhibition(of: peer)
     // Trust was withdrawn: what is installed goes, too (wire/tunnel §7.4).
-    if wasAdmitted, verdict.admission != .all { feed(peer, .reset) }
+    if wasAdmitted, verdict.admission != .all {
+      endStreams(of: peer)
+      feed(peer, .reset)
+    }
   }
 
   func noteProhibition(of peer: PeerState) {

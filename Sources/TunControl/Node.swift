@@ -4,7 +4,7 @@
 //   Node+Life      start of the services, readiness, end          Node+Beacon   discover, punch, notify
 //   Node+Events    what the worker reports                        Node+Timers   deadlines, keepalives, reaping
 //   Node+Peers     rows of peers, lookups, policy                 Node+Ping     control pings and their answers
-//   Node+Strangers answers before the directory's
+//   Node+Strangers answers before the directory's                 Node+Streams   streams to the node's own services
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
 //
@@ -18,6 +18,7 @@ import Naming
 import NIOCore
 import Rendezvous
 import Session
+import Streams
 import Wire
 
 package actor Node {
@@ -71,6 +72,10 @@ package actor Node {
   var nextDiscover: UInt64 = 0
   var nextSurvey: UInt64 = 0
   var nextLinkCheck: UInt64 = .max
+
+  // Streams
+  var streams = StreamHost()
+  var nextStream = UInt64.max
 
   // Pings
   var pings: [UInt32: OutstandingPing] = [:]

@@ -44,9 +44,14 @@ package struct ServiceNotifier: Sendable {
 /// The monotonic clock of the pure machines and of the worker's statistics.
 package enum Clock {
   /// Nanoseconds of CLOCK_MONOTONIC.
-  package static func now() -> UInt64 {
+  package static func now() -> UInt64 { read(CLOCK_MONOTONIC) }
+
+  /// Nanoseconds since 1970.
+  package static func wall() -> UInt64 { read(CLOCK_REALTIME) }
+
+  private static func read(_ clock: clockid_t) -> UInt64 {
     var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
+    clock_gettime(clock, &now)
     return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
   }
 }

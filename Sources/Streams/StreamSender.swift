@@ -1,0 +1,258 @@
+// The sending half of a stream: segments in flight, what of them is lost, when to send again (RFC 6298, 8985).
+
+import Wire
+
+struct StreamSender: Sendable {
+  struct Flight: Sendable {
+    let sequence: UInt32
+    let payload: [UInt8]
+    let isFin: Bool
+    var sentAt: UInt64
+    var transmissions = 1
+    var isKept = false
+    var isLost = false
+
+    var end: UInt32 { sequence &+ UInt32(payload.count) &+ (isFin ? 1 : 0) }
+  }
+
+  /// First number not acknowledged, and the next one to use.
+  private(set) var oldest: UInt32
+  private(set) var next: UInt32
+  /// What the peer takes, in bytes from `oldest`.
+  var peerWindow = 0
+  private(set) var unsent = ByteQueue()
+  private var flight: [Flight] = []
+  private var window = CongestionWindow()
+  /// Bytes in flight that are neither acknowledged nor lost.
+  private var pipe = 0
+
+  private(set) var smoothed: UInt64?
+  private var variation: UInt64 = 0
+  private var timeout = StreamLimits.firstTimeout
+  private var backoff: UInt64 = 0
+  /// When the timer of the oldest segment runs out.
+  private var timerAt: UInt64?
+  /// The present round trip ends when this number is acknowledged; bytes that arrived and were lost in it.
+  private var roundEnd: UInt32
+  private var roundDelivered = 0
+  private var roundLost = 0
+  private var leastRoundTrip = UInt64.max
+  /// Sending time of the latest segment known to have arrived, and the round trip it had.
+  private var arrivedSentAt: UInt64 = 0
+  private var reorderCheckAt: UInt64?
+  private var hasProbedTail = false
+  private var shortSince: UInt64?
+  /// A segment was sent as often as allowed.
+  private(set) var isExhausted = false
+
+  init(first: UInt32) {
+    oldest = first
+    next = first
+    roundEnd = first
+  }
+
+  var isIdle: Bool { flight.isEmpty && unsent.isEmpty }
+  var hasFlight: Bool { !flight.isEmpty }
+  var room: Int { max(0, StreamLimits.sendBuffer - unsent.count) }
+
+  mutating func write(_ bytes: some Collection<UInt8>) { unsent.append(bytes) }
+
+  mutating func dropUnsent() { unsent.removeAll() }
+
+  // MARK: Sending
+
+  /// The next data segment that may leave now: a lost one first.
+  mutating func nextSegment(_ now: UInt64) -> Flight? {
+    if let index = flight.firstIndex(where: { $0.isLost }) {
+      guard pipe == 0 || pipe + flight[index].payload.count <= window.bytes else { return nil }
+      return resend(index, now)
+    }
+    guard !unsent.isEmpty, flight.count < StreamLimits.flightSegments else { return nil }
+    let size = min(segmentLength(), unsent.count)
+    guard pipe == 0 || pipe + size <= window.bytes else { return nil }
+    guard Int(next &- oldest) + size <= peerWindow else { return nil }
+    if size < StreamLimits.segmentSize, size == unsent.count, isWaitingForMore(now) { return nil }
+    shortSince = nil
+    return launch(unsent.take(size), isFin: false, now)
+  }
+
+  mutating func finSegment(_ now: UInt64) -> Flight { launch([], isFin: true, now) }
+
+  private mutating func launch(_ payload: [UInt8], isFin: Bool, _ now: UInt64) -> Flight {
+    let segment = Flight(sequence: next, payload: payload, isFin: isFin, sentAt: now)
+    next = segment.end
+    pipe += payload.count
+    flight.append(segment)
+    if timerAt == nil { timerAt = now + timeout }
+    hasProbedTail = false
+    return segment
+  }
+
+  private mutating func resend(_ index: Int, _ now: UInt64) -> Flight? {
+    guard flight[index].transmissions < StreamLimits.transmissions else {
+      isExhausted = true
+      return nil
+    }
+    if flight[index].isLost { pipe += flight[index].payload.count }
+    flight[index].isLost = false
+    flight[index].transmissions += 1
+    flight[index].sentAt = now
+    timerAt = now + min(timeout << min(backoff, 6), StreamLimits.mostTimeout)
+    return flight[index]
+  }
+
+  /// A payload that reads as a selective acknowledgement would be swallowed by the peer: its first four bytes go alone.
+  private func segmentLength() -> Int {
+    let head = unsent.first(StreamLimits.segmentSize)
+    return SelectiveAcknowledgement.matches(head) ? 4 : StreamLimits.segmentSize
+  }
+
+  /// A short segment waits behind an unacknowledged short one, for a moment: small writes travel together.
+  private mutating func isWaitingForMore(_ now: UInt64) -> Bool {
+    guard let last = flight.last, last.payload.count < StreamLimits.segmentSize else { return false }
+    let since = shortSince ?? now
+    shortSince = since
+    return now < since + StreamLimits.shortWait
+  }
+
+  // MARK: Acknowledgements
+
+  /// Whether it acknowledged anything new.
+  @discardableResult
+  mutating func acknowledge(_ number: UInt32, _ kept: SelectiveAcknowledgement?, _ now: UInt64) -> Bool {
+    guard !number.isBefore(oldest), !number.isAfter(next) else { return false }
+    let wasFull = pipe + 2 * StreamLimits.segmentSize >= window.bytes
+    var delivered = 0
+    var sample: UInt64?
+    var done = 0
+    while done < flight.count, !flight[done].end.isAfter(number) {
+      arrived(done, now, &delivered, &sample)
+      done += 1
+    }
+    flight.removeFirst(done)
+    let isNew = number != oldest
+    oldest = number
+    for block in kept?.blocks ?? [] {
+      for index in flight.indices
+      where !flight[index].isKept && !flight[index].sequence.isBefore(block.left)
+        && !flight[index].end.isAfter(block.right)
+      {
+        arrived(index, now, &delivered, &sample)
+        flight[index].isKept = true
+      }
+    }
+    if let sample { measure(sample) }
+    if isNew {
+      backoff = 0
+      hasProbedTail = false
+      timerAt = flight.isEmpty ? nil : now + timeout
+    }
+    if delivered > 0, wasFull {
+      window.grow(delivered, now: now, roundTrip: smoothed ?? StreamLimits.firstTimeout)
+    }
+    roundDelivered += delivered
+    findLosses(now)
+    if let smoothed, !oldest.isBefore(roundEnd) {
+      window.endRound(delivered: roundDelivered, lost: roundLost, roundTrip: smoothed, least: leastRoundTrip)
+      roundEnd = next
+      roundDelivered = 0
+      roundLost = 0
+    }
+    return isNew || delivered > 0
+  }
+
+  private mutating func arrived(_ index: Int, _ now: UInt64, _ delivered: inout Int, _ sample: inout UInt64?) {
+    let segment = flight[index]
+    guard !segment.isKept else { return }
+    delivered += segment.payload.count
+    if !segment.isLost { pipe -= segment.payload.count }
+    flight[index].isLost = false
+    // Karn: which transmission arrived is not known of a segment that was sent twice.
+    guard segment.transmissions == 1 else {
+      // An answer sooner than any round trip belongs to the first one.
+      if let smoothed, now - segment.sentAt >= smoothed / 2 { arrivedSentAt = max(arrivedSentAt, segment.sentAt) }
+      return
+    }
+    sample = now - segment.sentAt
+    arrivedSentAt = max(arrivedSentAt, segment.sentAt)
+  }
+
+  mutating func measure(_ sample: UInt64) {
+    leastRoundTrip = min(leastRoundTrip, sample)
+    if let old = smoothed {
+      let difference = old > sample ? old - sample : sample - old
+      variation = (3 * variation + difference) / 4
+      smoothed = (7 * old + sample) / 8
+    } else {
+      smoothed = sample
+      variation = sample / 2
+    }
+    let value = (smoothed ?? sample) + max(10 * StreamLimits.millisecond, 4 * variation)
+    timeout = min(max(value, StreamLimits.leastTimeout), StreamLimits.mostTimeout)
+  }
+
+  /// A segment is lost when one sent clearly later has arrived (RFC 8985): later by a quarter of a round trip.
+  private mutating func findLosses(_ now: UInt64) {
+    reorderCheckAt = nil
+    guard arrivedSentAt > 0, let smoothed else { return }
+    let tolerance = max(smoothed / 4, StreamLimits.millisecond)
+    for index in flight.indices where !flight[index].isKept && !flight[index].isLost {
+      guard flight[index].sentAt < arrivedSentAt else { continue }
+      let due = flight[index].sentAt + smoothed + tolerance
+      if due <= now {
+        flight[index].isLost = true
+        pipe -= flight[index].payload.count
+        roundLost += flight[index].payload.count
+      } else {
+        reorderCheckAt = min(reorderCheckAt ?? .max, due)
+      }
+    }
+  }
+
+  // MARK: Time
+
+  var nextDeadline: UInt64? {
+    var times: [UInt64] = []
+    if let timerAt { times.append(timerAt) }
+    if let reorderCheckAt { times.append(reorderCheckAt) }
+    if let tail = tailProbeAt { times.append(tail) }
+    if let shortSince, !unsent.isEmpty { times.append(shortSince + StreamLimits.shortWait) }
+    return times.min()
+  }
+
+  /// When the last segment is sent once more, because nothing behind it can tell that it is lost (RFC 8985 §7).
+  private var tailProbeAt: UInt64? {
+    guard let smoothed, !hasProbedTail, let last = flight.last, !last.isKept, !last.isLost, backoff == 0 else {
+      return nil
+    }
+    return last.sentAt + max(2 * smoothed, 10 * StreamLimits.millisecond)
+  }
+
+  mutating func tick(_ now: UInt64) {
+    if let due = reorderCheckAt, due <= now { findLosses(now) }
+    if let due = tailProbeAt, due <= now {
+      hasProbedTail = true
+      markLost(flight.count - 1)
+    }
+    if let due = timerAt, due <= now {
+      guard !flight.isEmpty else {
+        timerAt = nil
+        return
+      }
+      if flight[0].transmissions >= StreamLimits.transmissions {
+        isExhausted = true
+        return
+      }
+      for index in flight.indices { markLost(index) }
+      backoff += 1
+      timerAt = now + min(timeout << min(backoff, 6), StreamLimits.mostTimeout)
+      window.collapse()
+    }
+  }
+
+  private mutating func markLost(_ index: Int) {
+    guard !flight[index].isLost, !flight[index].isKept else { return }
+    flight[index].isLost = true
+    pipe -= flight[index].payload.count
+  }
+}

@@ -1,0 +1,42 @@
+// Streams of peers to this node's own services, between the tunnel and the StreamHost.
+
+import Engine
+import Streams
+import Wire
+
+extension Node {
+  /// A stream packet from the peer, its source checked.
+  func receiveStream(_ packet: PilotPacket, from peer: PeerState, by arrival: EnginePath?) {
+    guard packet.destination.node == node else { return count("pilot-packet-wrong-destination") }
+    let now = Clock.now()
+    streams.wallOffset = Clock.wall() &- now
+    let packets = streams.receive(packet, from: peer.node, isAdmitted: peer.verdict.admission == .all, now: now)
+    if !packets.isEmpty { peer.lastUse = now }
+    // On the path as everything else; back the way it came while there is none.
+    let path = peer.enginePath == .none ? arrival : nil
+    for packet in packets { sendControl(packet.encoded(), to: peer, path: path) }
+    settleStreams()
+  }
+
+  /// Timers of streams that are due.
+  func tickStreams(_ now: UInt64) {
+    guard now >= nextStream else { return }
+    streams.wallOffset = Clock.wall() &- now
+    for (node, packet) in streams.tick(now) {
+      if let peer = peers[node] { sendControl(packet.encoded(), to: peer) }
+    }
+    settleStreams()
+  }
+
+  /// The peer is gone, or lost our trust.
+  func endStreams(of peer: PeerState) {
+    streams.forget(peer.node)
+    settleStreams()
+  }
+
+  private func settleStreams() {
+    for (reason, number) in streams.takeCounts() { counts[reason.rawValue, default: 0] += UInt64(number) }
+    nextStream = streams.nextDeadline ?? .max
+    arm()
+  }
+}

@@ -1,0 +1,125 @@
+import Testing
+import Wire
+
+@testable import Streams
+
+@Suite("Stream host") struct StreamHostTests {
+  private static let own = PilotAddress(network: 0, node: 2)
+  private static let second: UInt64 = 1_000_000_000
+
+  private static func packet(
+    _ flags: PilotFlags, from node: UInt32 = 1, port: UInt16 = 50_000, to localPort: UInt16 = 7, sequence: UInt32 = 0,
+    acknowledgement: UInt32 = 0, payload: [UInt8] = []
+  ) -> PilotPacket {
+    PilotPacket(
+      flags: flags, protocolNumber: .stream, source: PilotAddress(network: 0, node: node), destination: own,
+      sourcePort: port, destinationPort: localPort, sequence: sequence, acknowledgement: acknowledgement, window: 512,
+      payload: payload)
+  }
+
+  @Test("port 7 returns what it gets, with addresses and ports turned round")
+  func echo() throws {
+    var host = StreamHost()
+    let answer = host.receive(Self.packet(.syn), from: 1, isAdmitted: true, now: 1)
+    #expect(answer.count == 1)
+    let accept = try #require(answer.first)
+    #expect(accept.flags == [.syn, .ack] && accept.acknowledgement == 1 && accept.window == 512)
+    #expect(accept.source == Self.own && accept.destination.node == 1)
+    #expect(accept.sourcePort == 7 && accept.destinationPort == 50_000)
+    let back = host.receive(
+      Self.packet(.ack, sequence: 1, acknowledgement: 1, payload: Array("ping-1".utf8)), from: 1, isAdmitted: true,
+      now: 2)
+    #expect(back.map(\.payload) == [Array("ping-1".utf8)])
+    #expect(back.first?.acknowledgement == 7)
+    let last = host.receive(Self.packet(.fin, sequence: 7), from: 1, isAdmitted: true, now: 3)
+    #expect(last.map(\.flags) == [[.fin, .ack]] && last.first?.acknowledgement == 8)
+    #expect(host.count == 1)
+    let due = try #require(host.nextDeadline)
+    #expect(host.tick(due).isEmpty)
+    #expect(host.count == 0 && host.nextDeadline == nil)
+  }
+
+  @Test("a trace comes back with our time behind it")
+  func trace() {
+    var host = StreamHost()
+    host.wallOffset = 1000
+    _ = host.receive(Self.packet(.syn), from: 1, isAdmitted: true, now: 1)
+    let message = Array("TRCE".utf8) + [1, 2, 3, 4, 5, 6, 7, 8]
+    let back = host.receive(
+      Self.packet(.ack, sequence: 1, acknowledgement: 1, payload: message), from: 1, isAdmitted: true, now: 24)
+    #expect(back.map(\.payload) == [message + [0, 0, 0, 0, 0, 0, 4, 0]])
+  }
+
+  @Test("a closed port is refused, a stranger hears nothing, an unknown segment is ignored; each is counted")
+  func refusals() {
+    var host = StreamHost()
+    let closed = host.receive(Self.packet(.syn, to: 80), from: 1, isAdmitted: false, now: 1)
+    #expect(closed.map(\.flags) == [.rst] && closed.first?.sequence == 0)
+    #expect(host.receive(Self.packet(.syn), from: 1, isAdmitted: false, now: 1).isEmpty)
+    #expect(host.receive(Self.packet(.ack, sequence: 5), from: 1, isAdmitted: true, now: 1).isEmpty)
+    #expect(host.takeCounts() == [.portClosed: 1, .notTrusted: 1, .unknown: 1])
+    #expect(host.takeCounts().isEmpty && host.count == 0)
+  }
+
+  @Test("ten thousand streams of one peer leave room for another's, and for the next after a while")
+  func flood() {
+    var host = StreamHost()
+    for port in 0..<10_000 {
+      _ = host.receive(Self.packet(.syn, port: UInt16(40_000 + port)), from: 1, isAdmitted: true, now: 1)
+    }
+    #expect(host.count == StreamHost.perPeer)
+    #expect(host.takeCounts()[.overLimit] == 10_000 - StreamHost.perPeer)
+    #expect(host.receive(Self.packet(.syn, from: 3), from: 3, isAdmitted: true, now: 2).first?.flags == [.syn, .ack])
+    host.forget(1)
+    #expect(host.count == 1)
+    #expect(host.receive(Self.packet(.syn), from: 1, isAdmitted: true, now: 2).isEmpty)
+    let later = host.receive(Self.packet(.syn), from: 1, isAdmitted: true, now: 2 + Self.second)
+    #expect(later.first?.flags == [.syn, .ack])
+  }
+
+  @Test("a megabyte comes back over a line that loses and turns round", arguments: [1, 2, 3] as [UInt64])
+  func bench(seed: UInt64) {
+    var random = SplitMix(seed: seed)
+    var host = StreamHost()
+    var dialer = StreamMachine(dialing: 0, now: 0)
+    var line: [(at: UInt64, toHost: Bool, packet: PilotPacket)] = []
+    var now: UInt64 = 0
+    let text = pattern(1 << 20, seed: seed)
+    var (written, received) = (0, [UInt8]())
+    func carry(_ packet: PilotPacket, toHost: Bool) {
+      guard Int.random(in: 0..<50, using: &random) > 0 else { return }
+      line.append((now + UInt64.random(in: 1_000_000...3_000_000, using: &random), toHost, packet))
+    }
+    for _ in 0..<200_000 where received.count < text.count {
+      received += dialer.read(1 << 20, now: now)
+      if dialer.phase == .open, written < text.count { written += dialer.write(text[written...].prefix(65_536)) }
+      while let segment = dialer.nextSegment(now) {
+        carry(
+          Self.packet(
+            segment.flags, sequence: segment.sequence, acknowledgement: segment.acknowledgement,
+            payload: segment.payload), toHost: true)
+      }
+      let nextOnLine = line.indices.min { line[$0].at < line[$1].at }
+      let times = [nextOnLine.map { line[$0].at }, dialer.nextDeadline, host.nextDeadline].compactMap { $0 }
+      guard let next = times.min() else { break }
+      now = max(now, next)
+      if let nextOnLine, line[nextOnLine].at <= now {
+        let passage = line.remove(at: nextOnLine)
+        if passage.toHost {
+          for answer in host.receive(passage.packet, from: 1, isAdmitted: true, now: now) {
+            carry(answer, toHost: false)
+          }
+        } else {
+          dialer.receive(
+            StreamSegment(
+              flags: passage.packet.flags, sequence: passage.packet.sequence,
+              acknowledgement: passage.packet.acknowledgement, window: passage.packet.window,
+              payload: passage.packet.payload), now: now)
+        }
+      }
+      for (_, answer) in host.tick(now) { carry(answer, toHost: false) }
+      if let due = dialer.nextDeadline, due <= now { dialer.tick(now) }
+    }
+    #expect(received == text, "\(received.count) bytes came back, seed \(seed)")
+  }
+}

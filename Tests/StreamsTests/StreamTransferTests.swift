@@ -1,0 +1,99 @@
+import Testing
+import Wire
+
+@testable import Streams
+
+@Suite("Streams over bad lines") struct StreamTransferTests {
+  struct Line: CustomTestStringConvertible, Sendable {
+    var loss: Double
+    var duplication: Double
+    var reordering: Double
+    var seed: UInt64
+    var testDescription: String { "loss \(loss), duplication \(duplication), reordering \(reordering), seed \(seed)" }
+  }
+
+  static let lines: [Line] = [0, 0.01, 0.05, 0.2].flatMap { loss in
+    [(0.0, 0.0), (0.05, 0.3)].flatMap { pair in
+      (1...3).map { Line(loss: loss, duplication: pair.0, reordering: pair.1, seed: $0) }
+    }
+  }
+
+  @Test("both directions arrive whole, and both ends finish", arguments: lines)
+  func transfers(_ line: Line) {
+    var link = StreamLink(
+      seed: line.seed, first: 0xFFFF_0000, bFirst: 0xFFFF_FF00,
+      faults: LineFaults(loss: line.loss, duplication: line.duplication, reordering: line.reordering))
+    let (forth, back) = (pattern(400_000), pattern(300_000, seed: 2))
+    link.a.toSend = forth
+    link.bToSend = back
+    let isThere = link.run(seconds: 600) { $0.b?.received.count == forth.count && $0.a.received.count == back.count }
+    #expect(isThere, "\(link.b?.received.count ?? -1) and \(link.a.received.count) bytes came")
+    #expect(link.b?.received == forth && link.a.received == back)
+    link.a.closesWhenDone = true
+    let isOver = link.run(seconds: 120) { $0.a.machine.phase == .closed && $0.b?.machine.phase == .closed }
+    #expect(isOver)
+    #expect(link.a.machine.end == .finished || link.a.machine.end == .timedOut)
+    #expect(link.b?.machine.hasRemoteEnded == true || link.b?.machine.end == .timedOut)
+  }
+
+  @Test("one per cent of loss costs less than half of the speed at 10 ms")
+  func lossSpeed() {
+    func seconds(_ loss: Double) -> Double {
+      var link = StreamLink(seed: 5, faults: LineFaults(loss: loss))
+      link.a.toSend = pattern(4_000_000)
+      let start = link.now
+      let isThere = link.run(seconds: 600) { $0.b?.received.count == 4_000_000 }
+      #expect(isThere)
+      return Double(link.now - start) / 1e9
+    }
+    let (clean, lossy) = (seconds(0), seconds(0.01))
+    #expect(lossy < 2 * clean, "\(lossy) s against \(clean) s")
+  }
+
+  @Test("bytes that look like a selective acknowledgement arrive as bytes")
+  func lookalikes() {
+    var link = StreamLink(seed: 1)
+    let trap = SelectiveAcknowledgement(blocks: [.init(left: 1, right: 2)])!.encoded()
+    var text: [UInt8] = []
+    for number in 0..<200 { text += trap + pattern(number * 7, seed: UInt64(number)) }
+    link.a.toSend = text
+    link.keepsSegments = true
+    let isThere = link.run(seconds: 60) { $0.b?.received.count == text.count }
+    #expect(isThere && link.b?.received == text)
+    #expect(
+      !link.carried.contains {
+        $0.sequence != 0 && $0.payload.count > 64 && SelectiveAcknowledgement.matches($0.payload)
+      })
+  }
+
+  @Test("a program that does not read stops the sender; nothing is lost when it reads again")
+  func closedWindow() {
+    for isUpdateLost in [false, true] {
+      var link = StreamLink(seed: 3)
+      let text = pattern(3_000_000)
+      link.a.toSend = text
+      _ = link.run(seconds: 1) { $0.b != nil }
+      link.b?.reads = false
+      _ = link.run(seconds: 20)
+      let taken = link.a.written
+      #expect(taken < StreamLimits.receiveBuffer + StreamLimits.sendBuffer + 300_000, "\(taken) bytes were taken")
+      let quiet = link.sent
+      _ = link.run(seconds: 20)
+      #expect(link.a.written == taken)
+      #expect(link.sent.a - quiet.a < 12 && link.sent.b - quiet.b < 12, "a closed window is asked about, not flooded")
+      link.b?.reads = true
+      let reopened = link.now
+      if isUpdateLost {
+        // Every word of the receiver is lost for a second: it must say it again, or be asked.
+        var mayPass = false
+        link.lets = { _, toB in toB || mayPass }
+        _ = link.run(seconds: 0.1)
+        mayPass = true
+        link.lets = { _, _ in true }
+      }
+      let isThere = link.run(seconds: 30) { $0.b?.received.count == text.count }
+      #expect(isThere && link.b?.received == text)
+      #expect(link.now - reopened < 5_000_000_000, "it took \(Double(link.now - reopened) / 1e9) s")
+    }
+  }
+}
