@@ -21,9 +21,10 @@ final class Mailbox<Message: Sendable>: Sendable {
 
   /// False when the box is full; the message is then lost and the caller counts it. `always`: for messages that must
   /// arrive and cannot be many, past the limit.
-  func post(_ message: Message, always: Bool = false) -> Bool {
+  /// `leavingHalf`: for messages that a sender repeats; the other half is for what is said once.
+  func post(_ message: Message, always: Bool = false, leavingHalf: Bool = false) -> Bool {
     let (wasEmpty, isTaken) = messages.withLock { messages in
-      guard always || messages.count < limit else { return (false, false) }
+      guard always || messages.count < (leavingHalf ? limit / 2 : limit) else { return (false, false) }
       messages.append(message)
       return (messages.count == 1, true)
     }

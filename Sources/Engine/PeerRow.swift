@@ -37,7 +37,7 @@ struct PeerRow {
   var lastUndecryptable: UInt64
   /// When the next inner frame for control may come, at 200 a second with a burst of a second.
   var innerDue: UInt64
-  /// The same for segments of streams, at 32,000 a second with a burst of a tenth of a second.
+  /// The same for segments of streams of an admitted peer, at 16,000 a second with a burst of a tenth of a second.
   var streamDue: UInt64
   var sentBytes: UInt64
   var sentPackets: UInt64

@@ -330,16 +330,19 @@ extension Worker {
     if nibble == 6 {
       acceptPacket(inner, length: length, row: row, index: index)
     } else if nibble <= 1 {
-      if nibble == 1, length >= 34, inner.load(fromByteOffset: 1, as: UInt8.self) == 1 {
+      let isStream =
+        nibble == 1 && length >= 34 && inner.load(fromByteOffset: 1, as: UInt8.self) == 1
+        && row.pointee.admission == .all
+      if isStream {
         let due = max(row.pointee.streamDue, now)
         guard due < now &+ Self.second / 10 else { return counters.drop(.innerOverLimit) }
-        row.pointee.streamDue = due &+ Self.second / 32_000
+        row.pointee.streamDue = due &+ Self.second / 16_000
       } else {
         let due = max(row.pointee.innerDue, now)
         guard due < now &+ Self.second else { return counters.drop(.innerOverLimit) }
         row.pointee.innerDue = due &+ Self.second / 200
       }
-      tellInner(index, inner, length: length, arrival: arrival)
+      tellInner(index, inner, length: length, arrival: arrival, isStream: isStream)
     } else {
       counters.drop(.innerReserved)
     }
@@ -358,11 +361,18 @@ extension Worker {
   private func tellConfirmed(_ index: PeerIndex, _ session: SessionID) { tell(.confirmed(index, session)) }
 
   @inline(never)
-  private func tellInner(_ index: PeerIndex, _ inner: UnsafeMutableRawPointer, length: Int, arrival: Arrival) {
-    tell(
-      .innerFrame(
-        index, [UInt8](UnsafeRawBufferPointer(start: inner, count: min(length, 9000))), from: Endpoint(arrival.from),
-        isRelayed: arrival.isRelayed))
+  private func tellInner(
+    _ index: PeerIndex, _ inner: UnsafeMutableRawPointer, length: Int, arrival: Arrival, isStream: Bool
+  ) {
+    let event = EngineEvent.innerFrame(
+      index, [UInt8](UnsafeRawBufferPointer(start: inner, count: min(length, 9000))), from: Endpoint(arrival.from),
+      isRelayed: arrival.isRelayed)
+    // Segments that find the queue half full are lost, and sent again by their stream.
+    if isStream {
+      if !events.post(event, leavingHalf: true) { counters.drop(.eventQueueFull) }
+    } else {
+      tell(event)
+    }
   }
 
   @inline(never)

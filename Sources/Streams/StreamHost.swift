@@ -31,9 +31,15 @@ package struct StreamHost: Sendable {
     var local: PilotAddress
     var remote: PilotAddress
     var echo = Echo()
+    /// When bytes last came; an idle one is closed 120 s later, as official daemons do.
+    var lastData: UInt64
   }
 
+  static let idleLasts: UInt64 = 120_000_000_000
+
   private var streams: [Key: Stream] = [:]
+  /// When each wants to be ticked.
+  private var due: [Key: UInt64] = [:]
   private var countOfPeer: [UInt32: Int] = [:]
   private var syns: [UInt32: (left: Double, at: UInt64)] = [:]
   /// From the monotonic time of the calls to nanoseconds since 1970.
@@ -62,7 +68,9 @@ package struct StreamHost: Sendable {
       payload: packet.payload)
     let isOpening = packet.flags.contains(.syn) && !packet.flags.contains(.ack)
     // Taken out while it works: what it holds is then its own and not copied.
-    if !(isOpening && streams[key]?.machine.phase == .lingering), var stream = streams.removeValue(forKey: key) {
+    let isAnew = isOpening && streams[key]?.machine.isOutlived(by: now) == true
+    if !isAnew, var stream = streams.removeValue(forKey: key) {
+      if !segment.payload.isEmpty { stream.lastData = now }
       stream.machine.receive(segment, now: now)
       return serve(key, &stream, now)
     }
@@ -90,16 +98,26 @@ package struct StreamHost: Sendable {
       counts[.overLimit, default: 0] += 1
       return []
     }
-    if let old = streams[key] { remove(key, old) }
+    if streams[key] != nil { remove(key) }
+    makeRoom(for: key.peer)
     guard streams.count < Self.total, countOfPeer[key.peer, default: 0] < Self.perPeer else {
       counts[.overLimit, default: 0] += 1
       return [Self.reset(packet)]
     }
     guard var machine = StreamMachine(answering: segment, first: 0, now: now) else { return [] }
     machine.accept(now)
-    var stream = Stream(machine: machine, local: packet.destination, remote: packet.source)
+    var stream = Stream(machine: machine, local: packet.destination, remote: packet.source, lastData: now)
     countOfPeer[key.peer, default: 0] += 1
     return serve(key, &stream, now)
+  }
+
+  /// Streams that only linger give way to new ones.
+  private mutating func makeRoom(for peer: UInt32) {
+    func oldest(_ isMeant: (Key) -> Bool) -> Key? {
+      due.filter { isMeant($0.key) && streams[$0.key]?.machine.phase == .lingering }.min { $0.value < $1.value }?.key
+    }
+    if countOfPeer[peer, default: 0] >= Self.perPeer, let key = oldest({ $0.peer == peer }) { remove(key) }
+    if streams.count >= Self.total, let key = oldest({ _ in true }) { remove(key) }
   }
 
   private static func reset(_ packet: PilotPacket) -> PilotPacket {
@@ -136,29 +154,32 @@ package struct StreamHost: Sendable {
           acknowledgement: segment.acknowledgement, window: segment.window, payload: segment.payload))
     }
     if stream.machine.phase == .closed {
-      remove(key, stream)
+      remove(key)
     } else {
+      due[key] = earliest(
+        stream.machine.nextDeadline, stream.machine.phase == .open ? stream.lastData + Self.idleLasts : nil)
       streams[key] = stream
     }
     return packets
   }
 
-  private mutating func remove(_ key: Key, _ stream: Stream) {
+  private mutating func remove(_ key: Key) {
     streams[key] = nil
+    due[key] = nil
     if let left = countOfPeer[key.peer] { countOfPeer[key.peer] = left > 1 ? left - 1 : nil }
   }
 
   // MARK: Time
 
-  package var nextDeadline: UInt64? { streams.values.compactMap { $0.machine.nextDeadline }.min() }
+  package var nextDeadline: UInt64? { due.values.min() }
 
   /// `nextDeadline` is reached: what to send, by peer.
   package mutating func tick(_ now: UInt64) -> [(peer: UInt32, packet: PilotPacket)] {
     var all: [(peer: UInt32, packet: PilotPacket)] = []
-    for key in Array(streams.keys) {
-      guard let due = streams[key]?.machine.nextDeadline, due <= now, var stream = streams.removeValue(forKey: key)
-      else { continue }
+    for key in due.filter({ $0.value <= now }).keys {
+      guard var stream = streams.removeValue(forKey: key) else { continue }
       stream.machine.tick(now)
+      if now >= stream.lastData + Self.idleLasts { stream.machine.close(now) }
       all += serve(key, &stream, now).map { (key.peer, $0) }
     }
     return all
@@ -167,7 +188,7 @@ package struct StreamHost: Sendable {
   /// The peer is gone, or may not speak to us any more.
   package mutating func forget(_ peer: UInt32) {
     guard countOfPeer[peer] != nil else { return }
-    for (key, stream) in streams where key.peer == peer { remove(key, stream) }
+    for key in streams.keys.filter({ $0.peer == peer }) { remove(key) }
   }
 }
 

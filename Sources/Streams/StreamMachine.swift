@@ -52,6 +52,8 @@ package struct StreamMachine: Sendable {
   private var probeAt: UInt64?
   private var probes = 0
   private var keepalives = 0
+  /// A question of ours is under way: the next empty acknowledgement is its answer.
+  private var isAsking = false
   private var lingersUntil: UInt64?
   private var finWaitsUntil: UInt64?
 
@@ -117,7 +119,7 @@ package struct StreamMachine: Sendable {
   package mutating func read(_ limit: Int, now: UInt64) -> [UInt8] {
     let bytes = receiver.take(limit)
     let window = receiver.window
-    if phase == .open, advertised < UInt16(StreamLimits.windowSegments / 4),
+    if phase == .open || phase == .closing, advertised < UInt16(StreamLimits.windowSegments / 4),
       window >= UInt16(StreamLimits.windowSegments / 2)
     {
       owesAck = true
@@ -158,9 +160,10 @@ package struct StreamMachine: Sendable {
 
   package mutating func receive(_ segment: StreamSegment, now: UInt64) {
     guard phase != .closed else { return }
+    // A SYN on an open stream says nothing of the stream: its dialer may have started anew.
+    if segment.flags.contains(.syn) { return receiveSyn(segment, now) }
     lastHeard = now
     keepalives = 0
-    if segment.flags.contains(.syn) { return receiveSyn(segment, now) }
     if segment.flags.contains(.rst) {
       if phase == .lingering { return end = .finished }
       return finish(phase == .dialing ? .refused : .reset, reset: false)
@@ -181,6 +184,7 @@ package struct StreamMachine: Sendable {
         // Of a SYN that was sent twice nobody knows which one was answered.
         if synSent == 1 { sender.measure(now - startedAt) }
         phase = .open
+        lastHeard = now
         owesAck = true
       } else if isDialer, phase == .open {
         // Our acknowledgement of it was lost.
@@ -210,7 +214,10 @@ package struct StreamMachine: Sendable {
     guard kept == nil else { return }
     if segment.payload.isEmpty {
       // Nothing new at all: a probe of a closed window, or a question whether we live.
-      if !isOldNews, wasIdle, now >= lastSent + StreamLimits.answerGap { owesAck = true }
+      let isClosed = advertised < UInt16(StreamLimits.windowSegments / 4)
+      let gap = isClosed ? StreamLimits.closedAnswerGap : StreamLimits.answerGap
+      if !isOldNews, wasIdle, !isAsking, now >= lastSent + gap { owesAck = true }
+      isAsking = false
       return
     }
     receiveData(segment.sequence, segment.payload, now)
@@ -261,7 +268,7 @@ package struct StreamMachine: Sendable {
     }
     receiver.noteFin(at: segment.sequence &+ UInt32(segment.payload.count))
     if !segment.payload.isEmpty { _ = receiver.receive(segment.sequence, segment.payload) }
-    if finWaitsUntil == nil { finWaitsUntil = now + StreamLimits.finWaits }
+    if finWaitsUntil == nil, receiver.finAt != nil { finWaitsUntil = now + StreamLimits.finWaits }
     if !receiver.isComplete { owesAck = true }
     endIfComplete(now)
   }
@@ -363,22 +370,21 @@ package struct StreamMachine: Sendable {
 
   /// When `tick` is due, if ever.
   package var nextDeadline: UInt64? {
-    var times: [UInt64] = []
     switch phase {
     case .closed, .arriving: return nil
     case .dialing:
-      times.append(startedAt + StreamLimits.dialLasts)
-      if synSent < StreamLimits.synTimes.count { times.append(startedAt + StreamLimits.synTimes[synSent]) }
-    case .lingering: times.append(lingersUntil ?? 0)
+      let syn = synSent < StreamLimits.synTimes.count ? startedAt + StreamLimits.synTimes[synSent] : nil
+      return earliest(startedAt + StreamLimits.dialLasts, syn)
+    case .lingering: return lingersUntil ?? 0
     case .open, .closing:
-      if let due = sender.nextDeadline { times.append(due) }
-      if let ackAt { times.append(ackAt) }
-      if let updateAgainAt { times.append(updateAgainAt) }
-      if let finWaitsUntil { times.append(finWaitsUntil) }
-      if isBlocked { times.append(probeAt ?? 0) }
-      times.append(keepaliveAt)
+      let own = earliest(ackAt, earliest(updateAgainAt, earliest(finWaitsUntil, isBlocked ? probeAt ?? 0 : nil)))
+      return earliest(keepaliveAt, earliest(sender.nextDeadline, own))
     }
-    return times.min()
+  }
+
+  /// Whether a SYN on the same addresses and ports is a new stream's, not a repetition.
+  package func isOutlived(by now: UInt64) -> Bool {
+    phase == .lingering || now >= lastHeard + StreamLimits.synLasts
   }
 
   private var keepaliveAt: UInt64 {
@@ -412,6 +418,7 @@ package struct StreamMachine: Sendable {
         guard keepalives < StreamLimits.keepalives else { return finish(.timedOut, reset: true) }
         keepalives += 1
         owesAck = true
+        isAsking = true
       }
     }
   }
@@ -430,6 +437,7 @@ package struct StreamMachine: Sendable {
     guard probes < StreamLimits.probes else { return finish(.timedOut, reset: true) }
     probes += 1
     owesAck = true
+    isAsking = true
     probeAt = now + min(StreamLimits.probeFirst << UInt64(min(max(probes - 1, 0), 6)), StreamLimits.probeMost)
   }
 }

@@ -42,6 +42,7 @@ struct StreamSender: Sendable {
   private var reorderCheckAt: UInt64?
   private var hasProbedTail = false
   private var shortSince: UInt64?
+  private var hasWaitedForMore = false
   /// A segment was sent as often as allowed.
   private(set) var isExhausted = false
 
@@ -73,6 +74,7 @@ struct StreamSender: Sendable {
     guard Int(next &- oldest) + size <= peerWindow else { return nil }
     if size < StreamLimits.segmentSize, size == unsent.count, isWaitingForMore(now) { return nil }
     shortSince = nil
+    hasWaitedForMore = false
     return launch(unsent.take(size), isFin: false, now)
   }
 
@@ -109,7 +111,7 @@ struct StreamSender: Sendable {
 
   /// A short segment waits behind an unacknowledged short one, for a moment: small writes travel together.
   private mutating func isWaitingForMore(_ now: UInt64) -> Bool {
-    guard let last = flight.last, last.payload.count < StreamLimits.segmentSize else { return false }
+    guard !hasWaitedForMore, let last = flight.last, last.payload.count < StreamLimits.segmentSize else { return false }
     let since = shortSince ?? now
     shortSince = since
     return now < since + StreamLimits.shortWait
@@ -142,10 +144,14 @@ struct StreamSender: Sendable {
       }
     }
     if let sample { measure(sample) }
+    // Karn: only a round trip that was measured ends the backing off (RFC 6298 §5).
+    if sample != nil { backoff = 0 }
     if isNew {
-      backoff = 0
       hasProbedTail = false
-      timerAt = flight.isEmpty ? nil : now + timeout
+      timerAt = flight.isEmpty ? nil : now + min(timeout << min(backoff, 6), StreamLimits.mostTimeout)
+    } else if peerWindow == 0, !flight.isEmpty {
+      // The peer lives and has no room for what it was sent: that is no silence.
+      flight[0].transmissions = min(flight[0].transmissions, 2)
     }
     if delivered > 0, wasFull {
       window.grow(delivered, now: now, roundTrip: smoothed ?? StreamLimits.firstTimeout)
@@ -212,12 +218,7 @@ struct StreamSender: Sendable {
   // MARK: Time
 
   var nextDeadline: UInt64? {
-    var times: [UInt64] = []
-    if let timerAt { times.append(timerAt) }
-    if let reorderCheckAt { times.append(reorderCheckAt) }
-    if let tail = tailProbeAt { times.append(tail) }
-    if let shortSince, !unsent.isEmpty { times.append(shortSince + StreamLimits.shortWait) }
-    return times.min()
+    earliest(timerAt, earliest(reorderCheckAt, earliest(tailProbeAt, shortSince.map { $0 + StreamLimits.shortWait })))
   }
 
   /// When the last segment is sent once more, because nothing behind it can tell that it is lost (RFC 8985 §7).
@@ -229,6 +230,11 @@ struct StreamSender: Sendable {
   }
 
   mutating func tick(_ now: UInt64) {
+    // It has waited enough; whatever else holds it back has a time of its own.
+    if let since = shortSince, since + StreamLimits.shortWait <= now {
+      shortSince = nil
+      hasWaitedForMore = true
+    }
     if let due = reorderCheckAt, due <= now { findLosses(now) }
     if let due = tailProbeAt, due <= now {
       hasProbedTail = true

@@ -72,12 +72,22 @@ package enum StreamLimits {
   static let keepaliveAfter = 60 * second
   static let keepaliveGap = 15 * second
   static let keepalives = 3
-  /// An empty acknowledgement that asks for one is answered after this much silence of ours, so that two ends never
-  /// answer each other's answers.
-  static let answerGap = second
+  /// Longer than anybody repeats a SYN: one that comes later on a stream opens another (its dialer started anew).
+  static let synLasts = 20 * second
+  /// An empty acknowledgement may be a question. It is answered when we said nothing for this long (with our window all
+  /// but closed, for the shorter time), and not when it answers a question of ours: so two ends never go on answering
+  /// each other's answers while a round trip is shorter.
+  static let answerGap = 10 * second
+  static let closedAnswerGap = second
   static let lingers = 10 * second
   /// How long a FIN waits for the data before it.
   static let finWaits = 15 * second
+}
+
+/// The earlier of two times, if any.
+func earliest(_ a: UInt64?, _ b: UInt64?) -> UInt64? {
+  guard let a else { return b }
+  return b.map { min(a, $0) } ?? a
 }
 
 extension UInt32 {

@@ -10,10 +10,12 @@ extension Node {
     guard packet.destination.node == node else { return count("pilot-packet-wrong-destination") }
     let now = Clock.now()
     streams.wallOffset = Clock.wall() &- now
-    let packets = streams.receive(packet, from: peer.node, isAdmitted: peer.verdict.admission == .all, now: now)
-    if !packets.isEmpty { peer.lastUse = now }
-    // On the path as everything else; back the way it came while there is none.
-    let path = peer.enginePath == .none ? arrival : nil
+    let isAdmitted = peer.verdict.admission == .all
+    let packets = streams.receive(packet, from: peer.node, isAdmitted: isAdmitted, now: now)
+    if isAdmitted, !packets.isEmpty { peer.lastUse = now }
+    // On the path as everything else; back the way it came while there is none, and what answers a SYN, which may
+    // have come another way because ours is dead.
+    let path = peer.enginePath == .none || packet.flags.contains(.syn) ? arrival : nil
     for packet in packets { sendControl(packet.encoded(), to: peer, path: path) }
     settleStreams()
   }
@@ -36,7 +38,9 @@ extension Node {
 
   private func settleStreams() {
     for (reason, number) in streams.takeCounts() { counts[reason.rawValue, default: 0] += UInt64(number) }
-    nextStream = streams.nextDeadline ?? .max
+    let next = streams.nextDeadline ?? .max
+    guard next != nextStream else { return }
+    nextStream = next
     arm()
   }
 }

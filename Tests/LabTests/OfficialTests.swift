@@ -26,7 +26,9 @@ enum Official {
 /// and the fleet's router leads nowhere.
 final class OfficialAgent {
   let namespace: Namespace
-  let program: Program
+  private(set) var program: Program
+  private let command: [String]
+  private let lab: Lab
   private let socket: String
   private let environment: [String: String]
 
@@ -40,14 +42,29 @@ final class OfficialAgent {
       "HOME": home, "PILOT_HOME": home, "PILOT_SOCKET": socket, "PILOT_TELEMETRY_URL": "", "PILOT_MOTD_URL": "",
       "PILOT_NO_SKILLINJECT": "1", "PILOT_REGISTRY": "\(Fleet.rendezvousAddress):9000",
     ]
-    let command = [
-      Official.folder + "/pilot-daemon", "--registry", "\(Fleet.rendezvousAddress):9000", "--beacon",
-      "\(Fleet.rendezvousAddress):9001", "--listen", ":4000", "--socket", socket, "--identity", "\(home)/identity.json",
-      "--hostname", name,
-    ]
-    program = try fleet.lab.start(in: namespace, command + flags, environment: environment)
-    _ = try eventually("the official daemon \(name) is registered", within: 20) {
-      try ctl("info", within: 5).isSuccess ? true : nil
+    command =
+      [
+        Official.folder + "/pilot-daemon", "--registry", "\(Fleet.rendezvousAddress):9000", "--beacon",
+        "\(Fleet.rendezvousAddress):9001", "--listen", ":4000", "--socket", socket, "--identity",
+        "\(home)/identity.json",
+        "--hostname", name,
+      ] + flags
+    lab = fleet.lab
+    program = try lab.start(in: namespace, command, environment: environment)
+    try waitUntilRegistered()
+  }
+
+  /// SIGKILL, and the same again.
+  func restart() throws {
+    program.end(SIGKILL)
+    try? FileManager.default.removeItem(atPath: socket)
+    program = try lab.start(in: namespace, command, environment: environment)
+    try waitUntilRegistered()
+  }
+
+  private func waitUntilRegistered() throws {
+    _ = try eventually("the official daemon is registered", within: 20) {
+      (try? ctl("info", within: 5))?.isSuccess == true ? true : nil
     }
   }
 
@@ -79,7 +96,8 @@ extension KernelTests {
         let traced = try agent.ctl("traceroute", node.address).orThrow()
         #expect(traced.output.contains("rtt="), "\(traced)")
         let bench = try agent.ctl("bench", node.address, "4", within: 120).orThrow()
-        #expect(bench.output.contains("Echoed:") && bench.output.contains("4.0 MB"), "\(bench)")
+        let echoed = bench.output.split(separator: "\n").first { $0.contains("Echoed:") } ?? ""
+        #expect(echoed.contains("4.0 MB"), "\(bench)")
         let status = try node.status()
         let peer = try #require(status["peers"].list.first { $0["hostname"].text == "official" })
         #expect(peer["path"].text == (flags.contains("--relay-only") ? "relay" : "direct"))
@@ -101,17 +119,22 @@ extension KernelTests {
         _ = try eventually("the official daemon reaches the node that came back", within: 40) {
           answers(try agent.ctl("ping", node.address, "--count", "1", "--timeout", "5s")) == 1 ? true : nil
         }
+        try agent.restart()
+        _ = try eventually("the official daemon that came back reaches the node", within: 40) {
+          answers(try agent.ctl("ping", node.address, "--count", "1", "--timeout", "5s")) == 1 ? true : nil
+        }
       }
     }
 
-    @Test("a private node is silent to an official stranger's streams, and refuses ports that nobody serves")
+    @Test("an official stranger reaches nothing of a private node, and is refused a port that nobody serves")
     func strangers() throws {
       try Fleet.with { fleet in
         let node = try fleet.node("alpha", [])
         let agent = try OfficialAgent("official", ["--public"], in: fleet)
         let refused = try agent.ctl("ping", node.address, "--count", "1", "--timeout", "5s", "--no-auto-handshake")
         #expect(answers(refused) == 0, "\(refused)")
-        #expect(try node.counter("received-frames") == 0 || node.drops("stream-not-trusted") > 0)
+        // Official daemons send nothing to private nodes that they do not trust; that ours would be silent is tested
+        // with StreamHost.
 
         let open = try fleet.node("beta")
         let connected = try agent.ctl("connect", open.address, "81", "--message", "hello", "--timeout", "5s")

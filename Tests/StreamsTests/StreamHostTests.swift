@@ -77,6 +77,36 @@ import Wire
     #expect(later.first?.flags == [.syn, .ack])
   }
 
+  @Test("streams that only linger give way, an idle one is closed, and a dialer that started anew gets a new stream")
+  func room() throws {
+    var host = StreamHost()
+    for port in 0..<StreamHost.perPeer {
+      _ = host.receive(Self.packet(.syn, port: UInt16(40_000 + port)), from: 1, isAdmitted: true, now: 1)
+    }
+    let full = host.receive(Self.packet(.syn, port: 50_001), from: 1, isAdmitted: true, now: 2)
+    #expect(full.map(\.flags) == [.rst])
+    _ = host.receive(Self.packet(.fin, port: 40_003, sequence: 1), from: 1, isAdmitted: true, now: 3)
+    let taken = host.receive(Self.packet(.syn, port: 50_001), from: 1, isAdmitted: true, now: 4)
+    #expect(taken.map(\.flags) == [[.syn, .ack]] && host.count == StreamHost.perPeer)
+    host.forget(1)
+
+    _ = host.receive(Self.packet(.syn), from: 1, isAdmitted: true, now: 5)
+    _ = host.receive(
+      Self.packet(.ack, sequence: 1, acknowledgement: 1, payload: [9, 9]), from: 1, isAdmitted: true, now: 6)
+    let soon = host.receive(Self.packet(.syn, sequence: 700), from: 1, isAdmitted: true, now: Self.second)
+    #expect(soon.first?.acknowledgement == 3, "a repetition, whatever its number")
+    let anew = host.receive(Self.packet(.syn, sequence: 700), from: 1, isAdmitted: true, now: 30 * Self.second)
+    #expect(anew.first?.acknowledgement == 701)
+
+    var now = 30 * Self.second
+    var flags: [PilotFlags] = []
+    while let due = host.nextDeadline, due <= 151 * Self.second {
+      now = max(now, due)
+      flags += host.tick(now).map(\.packet.flags)
+    }
+    #expect(flags.contains(.fin) || flags.contains(.rst))
+  }
+
   @Test("a megabyte comes back over a line that loses and turns round", arguments: [1, 2, 3] as [UInt64])
   func bench(seed: UInt64) {
     var random = SplitMix(seed: seed)
