@@ -66,27 +66,33 @@ var rooms: [Room] = [
   room("PilotTunCommand", ["TunControl", "Directory", "Wire"], [arguments, logging], kind: .program),
   room("PilotRendezvousCommand", ["Rendezvous", "Wire"], [arguments, logging], kind: .program),
   room("PilotctlCommand", ["TunControl", "Directory", "Wire"], [logging], kind: .program),
-  room("Simulator", ["Wire", "Session", "Traversal"]),
+  room("SeededRandom", []),
+  room("Simulator", ["Wire", "Session", "Traversal", "SeededRandom"]),
 
   room("WireTests", ["Wire"], kind: .tests),
-  room("SessionTests", ["Session", "Wire", "Shim", "Simulator"], kind: .tests),
-  room("LinkIOTests", ["LinkIO", "Wire", "Shim"], kind: .tests),
-  room("EngineTests", ["Engine", "Session", "LinkIO", "Wire", "Shim"], kind: .tests),
-  room("StreamsTests", ["Streams", "Wire"], kind: .tests),
-  room("TraversalTests", ["Traversal", "Wire", "Simulator"], kind: .tests),
+  room("SessionTests", ["SeededRandom", "Session", "Wire", "Shim", "Simulator"], kind: .tests),
+  room("LinkIOTests", ["SeededRandom", "LinkIO", "Wire", "Shim"], kind: .tests),
+  room("EngineTests", ["SeededRandom", "Engine", "Session", "LinkIO", "Wire", "Shim"], kind: .tests),
+  room("StreamsTests", ["SeededRandom", "Streams", "Wire"], kind: .tests),
+  room("TraversalTests", ["SeededRandom", "Traversal", "Wire", "Simulator"], kind: .tests),
   room(
-    "DirectoryTests", ["Directory", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging], kind: .tests),
-  room("NamingTests", ["Naming", "Wire"], [logging], kind: .tests),
+    "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging],
+    kind: .tests),
+  room("NamingTests", ["SeededRandom", "Naming", "Wire"], [logging], kind: .tests),
   room(
-    "RendezvousTests", ["Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging, database], kind: .tests),
+    "RendezvousTests", ["SeededRandom", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging, database],
+    kind: .tests),
   room(
-    "TunControlTests", ["TunControl", "Wire", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
+    "TunControlTests",
+    ["SeededRandom", "TunControl", "Wire", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; those below are in WireTests and SessionTests.
   room(
     "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "Shim", "Directory", "Rendezvous"], [nioCore],
     kind: .tests),
-  room("LabTests", ["Wire", "Shim", "PilotTunCommand", "PilotRendezvousCommand", "PilotctlCommand"], kind: .tests),
+  room(
+    "LabTests", ["SeededRandom", "Wire", "Shim", "PilotTunCommand", "PilotRendezvousCommand", "PilotctlCommand"],
+    kind: .tests),
 ]
 
 if let wanted = Context.environment["PILOT_TUN_TARGETS"] {

@@ -1,6 +1,7 @@
 // A clock that jumps from event to event, and a network that delays, loses, doubles and reorders datagrams, with a
 // relay in it. Tests build pairs of VirtualNode on it.
 
+package import SeededRandom
 import Session
 package import Wire
 

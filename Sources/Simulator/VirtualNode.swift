@@ -1,6 +1,7 @@
 // One node of a simulated pair: the real HandshakeMachine and PathMachine around a tiny data plane that seals and opens
 // with the real AEAD. What control and the engine do with actions and events, in a hundred lines.
 
+import SeededRandom
 package import Session
 package import Traversal
 package import Wire

@@ -1,5 +1,6 @@
 // JSON, base64, frames: what comes off the wire before anybody believes it.
 
+import SeededRandom
 import Foundation
 import NIOCore
 import Testing

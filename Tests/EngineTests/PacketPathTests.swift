@@ -1,5 +1,6 @@
 // Packets through two workers: splitting, sealing, opening, coalescing, checksums.
 
+import SeededRandom
 import Glibc
 import Session
 import Testing
@@ -90,7 +91,7 @@ import Wire
   @Test("mixed flows keep the order of each flow and every byte", arguments: [11, 12, UInt64.random(in: 100..<99_999)])
   func mixedFlows(seed: UInt64) throws {
     let (a, b) = try pair()
-    var random = SplitMix(seed: seed)
+    var random = SeededGenerator(seed: seed)
     var next: [Int: UInt32] = [:]
     var sent: [Int: [[UInt8]]] = [:]
     for _ in 0..<600 {

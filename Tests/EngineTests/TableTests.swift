@@ -1,5 +1,6 @@
 // The worker's tables against slow models.
 
+import SeededRandom
 import Testing
 import Wire
 
@@ -10,7 +11,7 @@ import Wire
     "the peer table agrees with a dictionary through insertions and removals",
     arguments: [1, 2, UInt64.random(in: 3..<99_999)])
   func peerTable(seed: UInt64) throws {
-    var random = SplitMix(seed: seed)
+    var random = SeededGenerator(seed: seed)
     var table = try need(PeerTable(capacity: 512, seed: seed))
     var model: [UInt32: UInt32] = [:]
     for _ in 0..<20_000 {
@@ -122,18 +123,5 @@ import Wire
       taken.append(bucket.take(now: time))
     }
     #expect(taken == [true, true, true, true, true, false, true, false])
-  }
-}
-
-/// A small seeded generator: a failing run names its seed.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-  init(seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-    return z ^ z >> 31
   }
 }

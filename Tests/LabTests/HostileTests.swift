@@ -1,6 +1,7 @@
 // Frames that a node must refuse: replays, truncations, forgeries, plaintext, other people's names. Each is sent by a
 // peer made by hand whose honest frames do arrive, and each refusal is counted under its own name.
 
+import SeededRandom
 import Testing
 import Wire
 

@@ -1,5 +1,6 @@
 // The underlay socket over loopback: batches, segmentation offload and its absence, both families.
 
+import SeededRandom
 import Shim
 import Testing
 import Wire
@@ -63,7 +64,7 @@ import Wire
   }
 
   private func payload(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
-    var generator = SeededGenerator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     return (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
   }
 

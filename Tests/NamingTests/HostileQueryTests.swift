@@ -1,4 +1,5 @@
 // Bytes that are no honest query: none of them may trap, loop, or draw more than it sent by much.
+import SeededRandom
 import Naming
 import Testing
 import Wire
@@ -51,7 +52,7 @@ import Wire
 
   @Test("random and damaged bytes neither trap nor draw answers much longer than themselves")
   func noise() async throws {
-    var random = SplitMix(state: 0x5EED)
+    var random = SeededGenerator(seed: 0x5EED)
     let good = query("specialist-papers.pilot", .aaaa, edns: DNSExtension(udpSize: 1232))
     for round in 0..<20_000 {
       var bytes: [UInt8]
@@ -67,16 +68,5 @@ import Wire
       #expect(reply.isResponse)
       #expect(reply.encoded().count <= bytes.count + 120)
     }
-  }
-}
-
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }

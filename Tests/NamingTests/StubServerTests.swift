@@ -1,4 +1,5 @@
 // The stub over real sockets on ::1.
+import SeededRandom
 import Foundation
 import Naming
 import Synchronization
@@ -31,7 +32,7 @@ import Wire
         let text = id.isMultiple(of: 2) ? "specialist-papers.pilot" : "example.com"
         stream += framed(DNSMessage.query(id: id, name(text), .aaaa).encoded())
       }
-      var random = SplitMix(state: 3)
+      var random = SeededGenerator(seed: 3)
       var rest = stream[...]
       while !rest.isEmpty {
         let piece = rest.prefix(Int.random(in: 1...300, using: &random))

@@ -1,5 +1,6 @@
 // The beacon: discover, notify, punch, relay, and what it refuses.
 
+import SeededRandom
 import Session
 import Testing
 import Wire

@@ -1,5 +1,6 @@
 // The JSON reader and writer, and the frame reader, without a network.
 
+import SeededRandom
 import Foundation
 import NIOCore
 import Testing

@@ -1,5 +1,6 @@
 // What an attacker on the network tries against a healthy pair: recordings, forgeries, other people's keys.
 
+import SeededRandom
 import Session
 import Simulator
 import Testing

@@ -1,5 +1,6 @@
 // Handshake and path choice together: blackholes, the relay, roaming, and the small limits of the machine itself.
 
+import SeededRandom
 import Session
 import Simulator
 import Testing

@@ -1,5 +1,6 @@
 // The replay window against the recorded vectors, its edges, and a model that remembers everything.
 
+import SeededRandom
 import Session
 import Simulator
 import Testing

@@ -1,3 +1,4 @@
+import SeededRandom
 import Testing
 import Wire
 
@@ -112,7 +113,7 @@ import Wire
 
   @Test("a megabyte comes back over a line that loses and turns round", arguments: [1, 2, 3] as [UInt64])
   func bench(seed: UInt64) {
-    var random = SplitMix(seed: seed)
+    var random = SeededGenerator(seed: seed)
     var host = StreamHost()
     var dialer = StreamMachine(dialing: 0, now: 0)
     var line: [(at: UInt64, toHost: Bool, packet: PilotPacket)] = []

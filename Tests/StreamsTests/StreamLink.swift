@@ -1,21 +1,9 @@
 // Two stream machines and a bad line between them, under a virtual clock.
 
+import SeededRandom
 import Wire
 
 @testable import Streams
-
-/// A small seeded generator: a failing run names its seed.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-  init(seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-    return z ^ z >> 31
-  }
-}
 
 /// What the line does to a segment.
 struct LineFaults {
@@ -61,10 +49,10 @@ struct StreamLink {
   var bFirst: UInt32
   private var line: [Passage] = []
   private var order = 0
-  private var random: SplitMix
+  private var random: SeededGenerator
 
   init(seed: UInt64, first: UInt32 = 0, bFirst: UInt32 = 0, faults: LineFaults = LineFaults()) {
-    random = SplitMix(seed: seed)
+    random = SeededGenerator(seed: seed)
     self.faults = faults
     self.bFirst = bFirst
     a = StreamEndpoint(machine: StreamMachine(dialing: first, now: now))
@@ -146,7 +134,7 @@ struct StreamLink {
 
 /// Bytes that repeat only after a long while, so that a shifted copy shows.
 func pattern(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
-  var random = SplitMix(seed: seed)
+  var random = SeededGenerator(seed: seed)
   var bytes: [UInt8] = []
   bytes.reserveCapacity(count + 8)
   while bytes.count < count { withUnsafeBytes(of: random.next()) { bytes.append(contentsOf: $0) } }

@@ -1,3 +1,4 @@
+import SeededRandom
 import Testing
 import Wire
 
@@ -195,7 +196,7 @@ import Wire
 
   @Test("random segments never break a machine, and its deadline is always ahead once it is served", arguments: 1...40)
   func noise(_ seed: UInt64) throws {
-    var random = SplitMix(seed: seed)
+    var random = SeededGenerator(seed: seed)
     var machine = try #require(StreamMachine(answering: StreamSegment(flags: .syn, sequence: 0), first: 0, now: 0))
     machine.accept(0)
     var now: UInt64 = 0
