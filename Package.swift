@@ -56,12 +56,16 @@ var rooms: [Room] = [
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
   room("Traversal", ["Wire"]),
   room("Streams", ["Wire"]),
+  room("Gateway", ["Engine", "Streams", "Wire", "Shim"]),
   room("Directory", ["Wire", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
   room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
   room(
     "TunControl",
-    ["Engine", "Session", "LinkIO", "Wire", "Shim", "Traversal", "Streams", "Directory", "Naming", "Rendezvous"],
+    [
+      "Engine", "Session", "LinkIO", "Wire", "Shim", "Traversal", "Streams", "Gateway", "Directory", "Naming",
+      "Rendezvous",
+    ],
     [nioCore, nioPosix, logging, toml]),
   room("PilotTunCommand", ["TunControl", "Directory", "Wire"], [arguments, logging], kind: .program),
   room("PilotRendezvousCommand", ["Rendezvous", "Wire"], [arguments, logging], kind: .program),

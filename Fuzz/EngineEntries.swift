@@ -322,7 +322,7 @@ final class WorkerBed {
           tun: near, udp: -1, family: 4, hasVirtioHeader: true, mayCoalesceTCP: true, mayCoalesceUDP: true,
           hasGSO: true),
         mtu: 1400, peers: store, seed: 42, counters: counters, commands: commands,
-        events: Mailbox<EngineEvent>(limit: 16))
+        events: Mailbox<EngineEvent>(limit: 16), streamEvents: Mailbox<StreamEvent>(limit: 16))
     else { return nil }
     self.worker = worker
     self.worker.now = 1_000_000_000_000

@@ -10,5 +10,6 @@
 #include "pt_memory.h"
 #include "pt_checksum.h"
 #include "pt_system.h"
+#include "pt_socket.h"
 
 #endif

@@ -15,6 +15,8 @@ package enum DropReason: Int, CaseIterable, Sendable {
   case destinationProhibited
   case destinationUnreachable
   case peerWithoutRawIPv6
+  case flowUnknown
+  case openingOverLimit
   case packetTooBig
   case stageFull
   case stageTooLarge
@@ -61,6 +63,8 @@ package enum DropReason: Int, CaseIterable, Sendable {
     case .destinationProhibited: "destination-prohibited"
     case .destinationUnreachable: "destination-unreachable"
     case .peerWithoutRawIPv6: "peer-without-raw-ipv6"
+    case .flowUnknown: "flow-unknown"
+    case .openingOverLimit: "opening-over-limit"
     case .packetTooBig: "packet-too-big"
     case .stageFull: "stage-full"
     case .stageTooLarge: "stage-too-large"
@@ -111,6 +115,7 @@ package enum WorkerCounter: Int, CaseIterable, Sendable {
   case punches
   case stagedPackets
   case icmpAnswers
+  case translatedPackets
   case wakeUps
 
   package var name: String {
@@ -130,6 +135,7 @@ package enum WorkerCounter: Int, CaseIterable, Sendable {
     case .punches: "punches"
     case .stagedPackets: "staged-packets"
     case .icmpAnswers: "icmp-answers"
+    case .translatedPackets: "translated-packets"
     case .wakeUps: "wake-ups"
     }
   }

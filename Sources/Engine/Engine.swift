@@ -34,6 +34,7 @@ package final class Engine: Sendable {
   private let configuration: EngineConfiguration
   private let commands = Mailbox<EngineCommand>(limit: 16_384)
   private let events = Mailbox<EngineEvent>(limit: 8_192)
+  private let streamEvents = Mailbox<StreamEvent>(limit: 16_384)
   private let counterBlock = CounterBlock()
   private let rows: Rows
   private let seed: UInt64
@@ -104,7 +105,7 @@ package final class Engine: Sendable {
       var worker = Worker(
         ports: ports, mtu: configuration.mtu,
         peers: PeerStore(rows: rows.rows, sessions: rows.sessions, capacity: rows.capacity), seed: seed,
-        counters: counterBlock, commands: commands, events: events)
+        counters: counterBlock, commands: commands, events: events, streamEvents: streamEvents)
     else {
       _ = events.post(.stopped("could not map the worker's buffers"), always: true)
       return
@@ -128,6 +129,14 @@ package final class Engine: Sendable {
   /// False when the worker is 16,384 commands behind: the caller tries again later.
   @discardableResult
   package func submit(_ command: EngineCommand) -> Bool { commands.post(command) }
+
+  /// The same for several, in order; how many were taken.
+  package func submit(_ many: [EngineCommand]) -> Int { commands.post(all: many) }
+
+  /// Readable while events for the gateway wait.
+  package var streamEventsDescriptor: Int32 { streamEvents.descriptor }
+
+  package func takeStreamEvents() -> [StreamEvent] { streamEvents.takeAll() }
 
   /// Blocks the calling thread until events wait, `wake()` is called or the time is over. -1: no limit.
   package func waitForEvents(timeoutMilliseconds: Int32) -> [EngineEvent] {

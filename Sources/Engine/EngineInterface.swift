@@ -55,7 +55,8 @@ package enum EngineCommand: Sendable {
   case setPath(PeerIndex, EnginePath)
   case setAdmission(PeerIndex, Admission)
   case setRefusal(PeerIndex, Refusal)
-  /// Whether raw IPv6 inner frames may be sent to the peer; without it its packets are refused (address unreachable).
+  /// Whether raw IPv6 inner frames may be sent to the peer; without it its packets are translated (Worker+Translation).
+  /// Packets wait until the worker was told.
   case setRawIPv6(PeerIndex, Bool)
   /// Installs a session. `current`: send under it from now on (what is staged leaves at once); else receive only.
   /// At most 3 sessions per peer are held; the oldest non-current one gives way. The worker owns `context` from now on.
@@ -70,6 +71,19 @@ package enum EngineCommand: Sendable {
   case sendDatagram([UInt8], to: Endpoint)
   /// Handles one datagram as if it came in now (frames that arrived before their key).
   case receive([UInt8], from: Endpoint, relayedFrom: UInt32?)
+  /// Whether segments of the peer come in at a stream's rate although it is not admitted: we dialed it.
+  case setStreaming(PeerIndex, Bool)
+  /// Makes or replaces the row of a translated TCP connection.
+  case setFlow(TranslatedFlow)
+  /// The connection is over; its last packets still pass, but a SYN with its addresses and ports is a new one's.
+  case endFlow(UInt16)
+  case removeFlow(UInt16)
+  /// Handles a TUN packet (as `StreamEvent.opening` told it) as if it came in now.
+  case retry([UInt8])
+  /// Answers such a packet: nil by RST, else by ICMPv6.
+  case refuse([UInt8], Refusal?)
+  /// Whether datagrams of peers are told as events, too.
+  case tapDatagrams(Bool)
   /// Answers what is staged for the peer by the refusal and empties the stage.
   case failStaged(node: UInt32, Refusal)
   /// Switches an offload off at run time ("tun-tso", "tun-uso", "udp-gso", "udp-gro"); tests and operators use it.
@@ -102,6 +116,16 @@ package enum EngineEvent: Sendable {
   case offloadDisabled(String, reason: String)
   /// The thread ended; the reason is nil after `stop`.
   case stopped(String?)
+}
+
+/// From the worker to the gateway.
+package enum StreamEvent: Sendable {
+  /// A segment of a stream (a whole Pilot packet), already authenticated.
+  case segment(PeerIndex, [UInt8], from: Endpoint, isRelayed: Bool)
+  /// The SYN of a local program to a peer that takes no raw IPv6: what the TUN gave, and where in it the packet begins.
+  case opening([UInt8], packetAt: Int)
+  /// A datagram of a peer (a whole Pilot packet), which went to the TUN as well.
+  case datagram(PeerIndex, [UInt8])
 }
 
 /// One peer's counters, written by the worker alone.

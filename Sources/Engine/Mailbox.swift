@@ -5,13 +5,13 @@ internal import Synchronization
 
 /// Messages from any thread to one reader. The reader looks only when its descriptor is readable, so the lock
 /// inside is taken per burst of messages, not per packet.
-final class Mailbox<Message: Sendable>: Sendable {
+package final class Mailbox<Message: Sendable>: Sendable {
   private let messages: Mutex<[Message]>
   private let limit: Int
   /// Readable while messages wait.
-  let descriptor: Int32
+  package let descriptor: Int32
 
-  init(limit: Int) {
+  package init(limit: Int) {
     messages = Mutex([])
     self.limit = limit
     descriptor = pt_eventfd()
@@ -21,10 +21,10 @@ final class Mailbox<Message: Sendable>: Sendable {
 
   /// False when the box is full; the message is then lost and the caller counts it. `always`: for messages that must
   /// arrive and cannot be many, past the limit.
-  /// `leavingHalf`: for messages that a sender repeats; the other half is for what is said once.
-  func post(_ message: Message, always: Bool = false, leavingHalf: Bool = false) -> Bool {
+  @discardableResult
+  package func post(_ message: Message, always: Bool = false) -> Bool {
     let (wasEmpty, isTaken) = messages.withLock { messages in
-      guard always || messages.count < (leavingHalf ? limit / 2 : limit) else { return (false, false) }
+      guard always || messages.count < limit else { return (false, false) }
       messages.append(message)
       return (messages.count == 1, true)
     }
@@ -32,8 +32,20 @@ final class Mailbox<Message: Sendable>: Sendable {
     return isTaken
   }
 
+  /// Posts as many as there is room for, in order; how many that were.
+  package func post(all more: [Message]) -> Int {
+    let (wasEmpty, count) = messages.withLock { messages in
+      let count = min(more.count, max(0, limit - messages.count))
+      let wasEmpty = messages.isEmpty
+      messages.append(contentsOf: more.prefix(count))
+      return (wasEmpty, count)
+    }
+    if wasEmpty, count > 0 { pt_eventfd_signal(descriptor) }
+    return count
+  }
+
   /// Everything that waits, in order; empty when nothing does.
-  func takeAll() -> [Message] {
+  package func takeAll() -> [Message] {
     pt_eventfd_drain(descriptor)
     return messages.withLock { messages in
       let all = messages
@@ -43,5 +55,5 @@ final class Mailbox<Message: Sendable>: Sendable {
   }
 
   /// Makes the reader's wait return without a message.
-  func wake() { pt_eventfd_signal(descriptor) }
+  package func wake() { pt_eventfd_signal(descriptor) }
 }

@@ -19,6 +19,10 @@ struct PeerRow {
   var refusal: Refusal
   var path: PathKind
   var takesRawIPv6: Bool
+  /// Control has told whether it does.
+  var isKindKnown: Bool
+  /// We dialed streams of it.
+  var hasStreams: Bool
   /// UDP_SEGMENT failed towards this peer; its frames go one by one.
   var isWithoutGSO: Bool
   /// Consecutive frames that did not open.
@@ -37,7 +41,7 @@ struct PeerRow {
   var lastUndecryptable: UInt64
   /// When the next inner frame for control may come, at 200 a second with a burst of a second.
   var innerDue: UInt64
-  /// The same for segments of streams of an admitted peer, at 16,000 a second with a burst of a tenth of a second.
+  /// The same for segments of streams, at 60,000 a second with a burst of a tenth of a second.
   var streamDue: UInt64
   var sentBytes: UInt64
   var sentPackets: UInt64

@@ -27,8 +27,18 @@ extension Worker {
     case .setAdmission(let index, let admission): withRow(index) { $0.admission = admission }
     case .setRefusal(let index, let refusal): withRow(index) { $0.refusal = refusal }
     case .setRawIPv6(let index, let takes):
-      withRow(index) { $0.takesRawIPv6 = takes }
+      withRow(index) {
+        $0.takesRawIPv6 = takes
+        $0.isKindKnown = true
+      }
       flushStage(index)
+    case .setStreaming(let index, let isStreaming): withRow(index) { $0.hasStreams = isStreaming }
+    case .setFlow(let flow): translations.set(flow)
+    case .endFlow(let id): translations.end(id)
+    case .removeFlow(let id): translations.remove(id)
+    case .retry(let bytes): retry(bytes)
+    case .refuse(let bytes, let refusal): refuse(bytes, refusal)
+    case .tapDatagrams(let taps): tapsDatagrams = taps
     case .install(let index, let id, let context, let prefix, let isCurrent):
       install(index, id: id, context: context, prefix: prefix, isCurrent: isCurrent)
     case .promote(let index, let id): promote(index, id: id)
@@ -189,12 +199,30 @@ extension Worker {
 
   // MARK: - Staged packets
 
-  /// Sends what waits for the peer, once it has a session, a path and takes raw IPv6.
+  /// Sends what waits for the peer, once it has a session and a path and its kind is known.
   private mutating func flushStage(_ index: PeerIndex) {
     guard stage.count > 0, Int(index) < store.capacity, store.rows[Int(index)].isInUse else { return }
     let row = store.rows + Int(index)
-    guard row.pointee.current != 0, row.pointee.path != .none, row.pointee.takesRawIPv6 else { return }
+    guard row.pointee.current != 0, row.pointee.path != .none, row.pointee.isKindKnown else { return }
     drainStage(row.pointee.node)
+  }
+
+  private mutating func retry(_ bytes: [UInt8]) {
+    guard bytes.count <= Self.tunBufferSize else { return }
+    bytes.withUnsafeBytes {
+      tunBuffer.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(tunBuffer), byteCount: $0.count)
+    }
+    handleTunPacket(tunBuffer, length: bytes.count)
+  }
+
+  private mutating func refuse(_ bytes: [UInt8], _ refusal: Refusal?) {
+    let skip = ports.hasVirtioHeader ? VirtioHeader.byteCount : 0
+    guard bytes.count > skip, bytes.count <= Self.tunBufferSize else { return }
+    bytes.withUnsafeBytes {
+      tunBuffer.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(tunBuffer), byteCount: $0.count)
+    }
+    if let refusal { return refuse(refusal, tunBuffer + skip, length: bytes.count - skip) }
+    resetLocally(tunBuffer + skip, length: bytes.count - skip)
   }
 
   private mutating func failStaged(_ node: UInt32, _ refusal: Refusal) {

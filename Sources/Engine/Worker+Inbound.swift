@@ -329,20 +329,10 @@ extension Worker {
     let nibble = inner.load(as: UInt8.self) >> 4
     if nibble == 6 {
       acceptPacket(inner, length: length, row: row, index: index)
-    } else if nibble <= 1 {
-      let isStream =
-        nibble == 1 && length >= 34 && inner.load(fromByteOffset: 1, as: UInt8.self) == 1
-        && row.pointee.admission == .all
-      if isStream {
-        let due = max(row.pointee.streamDue, now)
-        guard due < now &+ Self.second / 10 else { return counters.drop(.innerOverLimit) }
-        row.pointee.streamDue = due &+ Self.second / 16_000
-      } else {
-        let due = max(row.pointee.innerDue, now)
-        guard due < now &+ Self.second else { return counters.drop(.innerOverLimit) }
-        row.pointee.innerDue = due &+ Self.second / 200
-      }
-      tellInner(index, inner, length: length, arrival: arrival, isStream: isStream)
+    } else if nibble == 1 {
+      receivePilot(inner, length: length, row: row, index: index, arrival: arrival)
+    } else if nibble == 0 {
+      receiveForControl(inner, length: length, row: row, index: index, arrival: arrival)
     } else {
       counters.drop(.innerReserved)
     }
@@ -360,19 +350,24 @@ extension Worker {
   @inline(never)
   private func tellConfirmed(_ index: PeerIndex, _ session: SessionID) { tell(.confirmed(index, session)) }
 
+  /// Inner frames for control: 200 a second of a peer, with a burst of a second.
   @inline(never)
-  private func tellInner(
-    _ index: PeerIndex, _ inner: UnsafeMutableRawPointer, length: Int, arrival: Arrival, isStream: Bool
+  func receiveForControl(
+    _ inner: UnsafeMutableRawPointer, length: Int, row: UnsafeMutablePointer<PeerRow>, index: PeerIndex,
+    arrival: Arrival
   ) {
-    let event = EngineEvent.innerFrame(
-      index, [UInt8](UnsafeRawBufferPointer(start: inner, count: min(length, 9000))), from: Endpoint(arrival.from),
-      isRelayed: arrival.isRelayed)
-    // Segments that find the queue half full are lost, and sent again by their stream.
-    if isStream {
-      if !events.post(event, leavingHalf: true) { counters.drop(.eventQueueFull) }
-    } else {
-      tell(event)
-    }
+    guard takesInner(row) else { return counters.drop(.innerOverLimit) }
+    tell(
+      .innerFrame(
+        index, [UInt8](UnsafeRawBufferPointer(start: inner, count: min(length, 9000))), from: Endpoint(arrival.from),
+        isRelayed: arrival.isRelayed))
+  }
+
+  func takesInner(_ row: UnsafeMutablePointer<PeerRow>) -> Bool {
+    let due = max(row.pointee.innerDue, now)
+    guard due < now &+ Self.second else { return false }
+    row.pointee.innerDue = due &+ Self.second / 200
+    return true
   }
 
   @inline(never)

@@ -46,11 +46,14 @@ extension Worker {
       counters.drop(.destinationOutsideOverlay)
       return answerLocally(packet, length: length, .unreachable(.noRoute))
     }
-    guard let pilot = OverlayMapping.pilotAddress(from: destination), pilot.network != OverlayMapping.localNetwork,
-      pilot.node != PilotAddress.broadcastNode
-    else {
+    guard let pilot = OverlayMapping.pilotAddress(from: destination), pilot.node != PilotAddress.broadcastNode else {
       counters.drop(.destinationMalformed)
       return answerLocally(packet, length: length, .unreachable(.noRoute))
+    }
+    guard pilot.network != OverlayMapping.localNetwork else {
+      return handleLocalNetwork(
+        Outbound(
+          base: base, total: total, packet: packet, length: length, header: header, pilot: pilot, index: 0))
     }
     guard isLocal(IPv6Address(packet, at: 8)) else {
       counters.drop(.sourceNotOurs)
@@ -62,18 +65,23 @@ extension Worker {
     }
     let row = store.rows + Int(index)
     guard row.pointee.refusal == .none else { return refuse(row.pointee.refusal, packet, length: length) }
-    guard row.pointee.current != 0, row.pointee.path != .none else {
+    guard row.pointee.current != 0, row.pointee.path != .none, row.pointee.isKindKnown else {
       stagePacket(base, length: total, node: pilot.node)
       return askForSession(index, row)
-    }
-    guard row.pointee.takesRawIPv6 else {
-      counters.drop(.peerWithoutRawIPv6)
-      return answerLocally(packet, length: length, .unreachable(.address))
     }
     if row.pointee.admission != .all {
       flows.note(
         node: pilot.node, packet: packet, length: length, now: now,
         openingOnly: row.pointee.admission == .repliesToOpened)
+    }
+    if !row.pointee.takesRawIPv6 || translations.count > 0 {
+      let outbound = Outbound(
+        base: base, total: total, packet: packet, length: length, header: header, pilot: pilot, index: index)
+      if translate(outbound, row) { return }
+      guard row.pointee.takesRawIPv6 else {
+        counters.drop(.peerWithoutRawIPv6)
+        return answerLocally(packet, length: length, .unreachable(.address))
+      }
     }
     let session = store.sessions + Int(row.pointee.current &- 1)
     row.pointee.lastSend = now

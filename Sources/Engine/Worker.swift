@@ -36,6 +36,7 @@ struct Worker: ~Copyable {
   let counters: CounterBlock
   let commands: Mailbox<EngineCommand>
   let events: Mailbox<EngineEvent>
+  let streamEvents: Mailbox<StreamEvent>
 
   var table: PeerTable
   var store: PeerStore
@@ -43,6 +44,9 @@ struct Worker: ~Copyable {
   var trains: SendTrains
   var coalescer: Coalescer
   var flows: FlowTable
+  var translations: TranslationTable
+  /// Datagrams of peers are told to the gateway, too.
+  var tapsDatagrams = false
 
   /// One packet from the TUN with its virtio-net header.
   let tunBuffer: UnsafeMutableRawPointer
@@ -73,13 +77,15 @@ struct Worker: ~Copyable {
   /// Answers to local programs, and those to peers: neither starves the other.
   var icmpBudget = TokenBucket(rate: 200, burst: 200)
   var peerAnswerBudget = TokenBucket(rate: 200, burst: 200)
+  /// SYNs of local programs to official agents.
+  var openingBudget = TokenBucket(rate: 4000, burst: 4000)
 
   init?(
     ports: WorkerPorts, mtu: Int, peers: consuming PeerStore, seed: UInt64, counters: CounterBlock,
-    commands: Mailbox<EngineCommand>, events: Mailbox<EngineEvent>
+    commands: Mailbox<EngineCommand>, events: Mailbox<EngineEvent>, streamEvents: Mailbox<StreamEvent>
   ) {
     guard let table = PeerTable(capacity: peers.capacity, seed: seed), let stage = Stage(),
-      let trains = SendTrains(),
+      let trains = SendTrains(), let translations = TranslationTable(seed: seed),
       let memory = pt_map(
         Self.tunBufferSize + (Self.receiveBuffers + 1) * Self.receiveBufferSize + 2048)
     else { return nil }
@@ -88,6 +94,8 @@ struct Worker: ~Copyable {
     self.counters = counters
     self.commands = commands
     self.events = events
+    self.streamEvents = streamEvents
+    self.translations = translations
     self.table = table
     self.store = peers
     self.stage = stage

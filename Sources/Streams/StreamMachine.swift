@@ -50,7 +50,7 @@ package struct StreamMachine: Sendable {
   private var lastSent: UInt64
   private var lastHeard: UInt64
   private var probeAt: UInt64?
-  private var probes = 0
+  private var owesProbe = false
   private var keepalives = 0
   /// A question of ours is under way: the next empty acknowledgement is its answer.
   private var isAsking = false
@@ -207,7 +207,7 @@ package struct StreamMachine: Sendable {
       sender.acknowledge(segment.acknowledgement, kept, now)
       if sender.peerWindow > 0 {
         probeAt = nil
-        probes = 0
+        owesProbe = false
       }
       if finSent, segment.acknowledgement == sender.next { linger(now) }
     }
@@ -321,7 +321,10 @@ package struct StreamMachine: Sendable {
     }
     // What is missing is told first, and apart: data carries no blocks.
     if owesAck, receiver.hasGap, let blocks = receiver.blocks { return acknowledgement(blocks.encoded(), now) }
-    if let data = sender.nextSegment(now) { return segment(of: data, now) }
+    if let data = sender.nextSegment(now, isProbe: owesProbe) {
+      owesProbe = false
+      return segment(of: data, now)
+    }
     if sender.isExhausted {
       finish(.timedOut, reset: true)
       return nextSegment(now)
@@ -423,7 +426,8 @@ package struct StreamMachine: Sendable {
     }
   }
 
-  /// Asks a peer with a closed window by an empty acknowledgement: after 0.5 s twice, then doubling to 30 s.
+  /// Tries a closed window with a segment. An empty acknowledgement would be no question to official receivers, and they
+  /// do not tell by themselves that their window opened again.
   private mutating func probeWindow(_ now: UInt64) {
     guard isBlocked else {
       probeAt = nil
@@ -434,10 +438,7 @@ package struct StreamMachine: Sendable {
       return
     }
     guard due <= now else { return }
-    guard probes < StreamLimits.probes else { return finish(.timedOut, reset: true) }
-    probes += 1
-    owesAck = true
-    isAsking = true
-    probeAt = now + min(StreamLimits.probeFirst << UInt64(min(max(probes - 1, 0), 6)), StreamLimits.probeMost)
+    probeAt = nil
+    owesProbe = true
   }
 }

@@ -11,6 +11,8 @@ struct StreamSender: Sendable {
     var transmissions = 1
     var isKept = false
     var isLost = false
+    /// Sent into a closed window.
+    var isProbe = false
 
     var end: UInt32 { sequence &+ UInt32(payload.count) &+ (isFin ? 1 : 0) }
   }
@@ -62,8 +64,8 @@ struct StreamSender: Sendable {
 
   // MARK: Sending
 
-  /// The next data segment that may leave now: a lost one first.
-  mutating func nextSegment(_ now: UInt64) -> Flight? {
+  /// The next data segment that may leave now: a lost one first. `isProbe`: one more although the window is closed.
+  mutating func nextSegment(_ now: UInt64, isProbe: Bool = false) -> Flight? {
     if let index = flight.firstIndex(where: { $0.isLost }) {
       guard pipe == 0 || pipe + flight[index].payload.count <= window.bytes else { return nil }
       return resend(index, now)
@@ -71,6 +73,10 @@ struct StreamSender: Sendable {
     guard !unsent.isEmpty, flight.count < StreamLimits.flightSegments else { return nil }
     let size = min(segmentLength(), unsent.count)
     guard pipe == 0 || pipe + size <= window.bytes else { return nil }
+    if isProbe, flight.isEmpty, size > peerWindow {
+      shortSince = nil
+      return launch(unsent.take(size), isFin: false, isProbe: true, now)
+    }
     guard Int(next &- oldest) + size <= peerWindow else { return nil }
     if size < StreamLimits.segmentSize, size == unsent.count, isWaitingForMore(now) { return nil }
     shortSince = nil
@@ -80,18 +86,22 @@ struct StreamSender: Sendable {
 
   mutating func finSegment(_ now: UInt64) -> Flight { launch([], isFin: true, now) }
 
-  private mutating func launch(_ payload: [UInt8], isFin: Bool, _ now: UInt64) -> Flight {
-    let segment = Flight(sequence: next, payload: payload, isFin: isFin, sentAt: now)
+  private mutating func launch(_ payload: [UInt8], isFin: Bool, isProbe: Bool = false, _ now: UInt64) -> Flight {
+    let segment = Flight(sequence: next, payload: payload, isFin: isFin, sentAt: now, isProbe: isProbe)
     next = segment.end
     pipe += payload.count
     flight.append(segment)
-    if timerAt == nil { timerAt = now + timeout }
+    if isProbe {
+      timerAt = now + probeGap(segment)
+    } else if timerAt == nil {
+      timerAt = now + timeout
+    }
     hasProbedTail = false
     return segment
   }
 
   private mutating func resend(_ index: Int, _ now: UInt64) -> Flight? {
-    guard flight[index].transmissions < StreamLimits.transmissions else {
+    guard flight[index].transmissions < limit(of: flight[index]) else {
       isExhausted = true
       return nil
     }
@@ -99,8 +109,19 @@ struct StreamSender: Sendable {
     flight[index].isLost = false
     flight[index].transmissions += 1
     flight[index].sentAt = now
-    timerAt = now + min(timeout << min(backoff, 6), StreamLimits.mostTimeout)
+    timerAt =
+      now
+      + (flight[index].isProbe
+        ? probeGap(flight[index]) : min(timeout << min(backoff, 6), StreamLimits.mostTimeout))
     return flight[index]
+  }
+
+  private func limit(of segment: Flight) -> Int {
+    segment.isProbe ? StreamLimits.probes : StreamLimits.transmissions
+  }
+
+  private func probeGap(_ segment: Flight) -> UInt64 {
+    min(StreamLimits.probeFirst << UInt64(min(segment.transmissions, 10)), StreamLimits.mostTimeout)
   }
 
   /// A payload that reads as a selective acknowledgement would be swallowed by the peer: its first four bytes go alone.
@@ -151,7 +172,7 @@ struct StreamSender: Sendable {
       timerAt = flight.isEmpty ? nil : now + min(timeout << min(backoff, 6), StreamLimits.mostTimeout)
     } else if peerWindow == 0, !flight.isEmpty {
       // The peer lives and has no room for what it was sent: that is no silence.
-      flight[0].transmissions = min(flight[0].transmissions, 2)
+      flight[0].transmissions = min(flight[0].transmissions, flight[0].isProbe ? StreamLimits.probes / 2 : 2)
     }
     if delivered > 0, wasFull {
       window.grow(delivered, now: now, roundTrip: smoothed ?? StreamLimits.firstTimeout)
@@ -223,7 +244,8 @@ struct StreamSender: Sendable {
 
   /// When the last segment is sent once more, because nothing behind it can tell that it is lost (RFC 8985 §7).
   private var tailProbeAt: UInt64? {
-    guard let smoothed, !hasProbedTail, let last = flight.last, !last.isKept, !last.isLost, backoff == 0 else {
+    guard let smoothed, !hasProbedTail, let last = flight.last, !last.isKept, !last.isLost, !last.isProbe, backoff == 0
+    else {
       return nil
     }
     return last.sentAt + max(2 * smoothed, 10 * StreamLimits.millisecond)
@@ -245,11 +267,16 @@ struct StreamSender: Sendable {
         timerAt = nil
         return
       }
-      if flight[0].transmissions >= StreamLimits.transmissions {
+      if flight[0].transmissions >= limit(of: flight[0]) {
         isExhausted = true
         return
       }
       for index in flight.indices { markLost(index) }
+      // A closed window is no congestion.
+      if flight[0].isProbe {
+        timerAt = now + probeGap(flight[0])
+        return
+      }
       backoff += 1
       timerAt = now + min(timeout << min(backoff, 6), StreamLimits.mostTimeout)
       window.collapse()

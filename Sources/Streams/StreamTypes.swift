@@ -66,9 +66,9 @@ package enum StreamLimits {
   static let pause = 500 * millisecond
   /// How long a short segment waits for more behind an unacknowledged short one.
   static let shortWait = 40 * millisecond
-  static let probeFirst = 500 * millisecond
-  static let probeMost = 30 * second
-  static let probes = 30
+  /// Segments that try a closed window: the first soon, then at twice the distance up to the longest timeout.
+  static let probeFirst = 20 * millisecond
+  static let probes = 40
   static let keepaliveAfter = 60 * second
   static let keepaliveGap = 15 * second
   static let keepalives = 3

@@ -103,8 +103,8 @@ extension Node {
     }
     if packet.isPong { return receivePong(packet, from: peer, by: arrival) }
     if packet.isKeepalive { return }
-    guard packet.protocolNumber == .stream else { return count("pilot-datagram-unsupported") }
-    receiveStream(packet, from: peer, by: enginePath(for: arrival))
+    // Streams and datagrams are the gateway's and the worker's.
+    count("pilot-packet-unexpected")
   }
 
   /// Back the way a frame came.

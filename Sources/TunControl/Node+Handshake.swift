@@ -2,6 +2,7 @@
 
 import Directory
 import Engine
+import Gateway
 import Logging
 import Session
 import Traversal
@@ -37,6 +38,7 @@ extension Node {
       // What is staged leaves with the promotion, so the worker must know before how the peer takes it.
       tell(.setRawIPv6(peer.index, rawIPv6))
       tell(.promote(peer.index, id))
+      gateway.submit(.ready(node: peer.node))
       if peer.isKeyRefused { trustKeyAgain(of: peer) }
     case .retire(let id): tell(.retire(peer.index, id))
     case .confirm: sendControl(confirmation(for: peer), to: peer)
@@ -45,7 +47,7 @@ extension Node {
     case .punch: punch(peer)
     case .giveUp:
       tally("handshakes-given-up")
-      tell(.failStaged(node: peer.node, .addressUnreachable))
+      failWaiting(peer.node, .addressUnreachable)
     case .count(.keyRequest): tally(HandshakeCount.keyRequest.rawValue)
     case .count(let reason): count(reason.rawValue)
     case .alarm(let alarm): raise(alarm, for: peer)
@@ -103,7 +105,7 @@ extension Node {
       // A session under the pinned key is beyond doubt; without one, programs are told at once.
       if peer.handshake.currentSession == nil {
         tell(.setRefusal(peer.index, .addressUnreachable))
-        tell(.failStaged(node: peer.node, .addressUnreachable))
+        failWaiting(peer.node, .addressUnreachable)
       }
     } else if peer.problem == nil {
       peer.problem = text

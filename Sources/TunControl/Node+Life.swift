@@ -2,6 +2,7 @@
 
 import Directory
 import Engine
+import Gateway
 import LinkIO
 import Logging
 import Naming
@@ -16,6 +17,8 @@ extension Node {
     } catch {
       return error.message
     }
+    startGateway()
+    let streams = Task { for await event in gateway.events { handle(event) } }
     let pump = EventPump(engine)
     let events = Task {
       for await batch in pump.batches {
@@ -43,6 +46,7 @@ extension Node {
     notifier.stopping()
     timer?.cancel()
     await stub?.stop()
+    await stopGateway(streams)
     tell(.stop)
     await withCheckedContinuation { continuation in
       DedicatedThread.start("pilot-join") { [engine] in
@@ -112,11 +116,13 @@ extension Node {
     }
     self.networks = networks
     var addresses = networks.map { OverlayMapping.address(for: PilotAddress(network: $0, node: node)) }
+    tell(.setLocal(node: node, addresses: addresses))
+    gateway.submit(.setLocal(networks.map { PilotAddress(network: $0, node: node) }))
     if stub != nil { addresses.append(OverlayMapping.resolver) }
+    addresses.append(OverlayMapping.gateway)
     let hadAddresses = !self.addresses.isEmpty
     let gone = self.addresses.filter { !addresses.contains($0) }
     self.addresses = addresses
-    tell(.setLocal(node: node, addresses: addresses.filter { $0 != OverlayMapping.resolver }))
     do {
       try configureLink(removing: gone)
     } catch {

@@ -2,6 +2,7 @@
 
 import Directory
 import Engine
+import Gateway
 import Logging
 import Session
 import Traversal
@@ -18,12 +19,12 @@ extension Node {
   /// A local program sends to a node without a row.
   func want(_ address: PilotAddress) {
     guard address.node != PilotAddress.broadcastNode else {
-      tell(.failStaged(node: address.node, .noRoute))
+      failWaiting(address.node, .noRoute)
       return
     }
     if let peer = peers[address.node] { return need(peer) }
     if isAbsent(address.node) {
-      tell(.failStaged(node: address.node, .noRoute))
+      failWaiting(address.node, .noRoute)
       return
     }
     startLookup(address.node) { $0.isWanted = true }
@@ -118,7 +119,7 @@ extension Node {
       if absent.count > 8192 { absent.removeAll() }
       absent[node] = Clock.now() + Self.absence / (isUnknown ? 1 : 5)
       if pending.isWanted {
-        tell(.failStaged(node: node, isUnknown ? .noRoute : .addressUnreachable))
+        failWaiting(node, isUnknown ? .noRoute : .addressUnreachable)
       }
       return
     }
@@ -128,7 +129,7 @@ extension Node {
       peers[node] == nil
       && advance.map { $0.frame.ed25519 == (pinned ?? record.publicKey) && $0.handshake.node == self.node } ?? false
     guard let peer = peers[node] ?? addPeer(record, trust, handshake: isRight ? advance?.handshake : nil) else {
-      if pending.isWanted { tell(.failStaged(node: node, .addressUnreachable)) }
+      if pending.isWanted { failWaiting(node, .addressUnreachable) }
       return
     }
     if isRight, let adopted = advance.take() {
@@ -190,6 +191,8 @@ extension Node {
       path: PathMachine(), now: now)
     peers[record.node] = peer
     nodesByIndex[index] = record.node
+    // Before the worker: no segment of the peer comes earlier.
+    gateway.submit(.peer(index, node: record.node, isAdmitted: verdict.admission == .all))
     tell(.addPeer(index, node: record.node))
     tell(.setAdmission(index, verdict.admission))
     tell(.setRefusal(index, verdict.refusal))
@@ -202,7 +205,7 @@ extension Node {
   }
 
   func removePeer(_ peer: PeerState) {
-    endStreams(of: peer)
+    gateway.submit(.gone(node: peer.node))
     tell(.removePeer(peer.index))
     peers[peer.node] = nil
     nodesByIndex[peer.index] = nil
@@ -225,13 +228,14 @@ extension Node {
       hasPeerCome: peer.hasCome, wasTrusted: withdrawn.contains(peer.node))
     guard verdict != peer.verdict else { return }
     peer.verdict = verdict
+    gateway.submit(.setAdmitted(node: peer.node, verdict.admission == .all))
     tell(.setAdmission(peer.index, verdict.admission))
     tell(.setRefusal(peer.index, verdict.refusal))
-    if verdict.refusal != .none { tell(.failStaged(node: peer.node, verdict.refusal)) }
+    if verdict.refusal != .none { failWaiting(peer.node, verdict.refusal) }
     noteProhibition(of: peer)
     // Trust was withdrawn: what is installed goes, too (wire/tunnel §7.4).
     if wasAdmitted, verdict.admission != .all {
-      endStreams(of: peer)
+      gateway.submit(.forget(node: peer.node))
       feed(peer, .reset)
     }
   }

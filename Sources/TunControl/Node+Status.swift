@@ -2,6 +2,7 @@
 
 import Directory
 import Engine
+import Gateway
 import Glibc
 import LinkIO
 import Naming
@@ -89,12 +90,14 @@ extension Node {
   /// Every counted drop: the worker's, the handshake machines', the stub's, this room's.
   private func dropStatus() -> JSONValue {
     var drops = counts
+    for (name, number) in gateway.counts { drops[name, default: 0] += number }
     for drop in engine.drops() { drops[drop.reason, default: 0] += drop.count }
     return .object(drops.mapValues { JSONValue($0) })
   }
 
   private func counterStatus() -> JSONValue {
     var counters = tallies
+    counters["streams"] = UInt64(gateway.streamCount)
     for counter in engine.counters() { counters[counter.name] = counter.value }
     for (name, value) in stub?.counters.snapshot ?? [:] {
       counters["dns-" + name.map { $0 == "_" ? "-" : String($0) }.joined()] = value

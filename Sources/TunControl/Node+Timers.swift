@@ -28,7 +28,7 @@ extension Node {
   /// Sets the timer to the earliest thing that is due.
   func arm() {
     guard !isStopping else { return }
-    let due = min(deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck, nextStream)
+    let due = min(deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck)
     guard due < timerAt else { return }
     timer?.cancel()
     timerAt = due
@@ -58,7 +58,6 @@ extension Node {
       nextLinkCheck = .max
       checkLink()
     }
-    tickStreams(now)
     if now >= nextSurvey { survey(now) }
     arm()
   }

@@ -4,7 +4,7 @@
 //   Node+Life      start of the services, readiness, end          Node+Beacon   discover, punch, notify
 //   Node+Events    what the worker reports                        Node+Timers   deadlines, keepalives, reaping
 //   Node+Peers     rows of peers, lookups, policy                 Node+Ping     control pings and their answers
-//   Node+Strangers answers before the directory's                 Node+Streams   streams to the node's own services
+//   Node+Strangers answers before the directory's                 Node+Gateway   streams and their sockets
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
 //
@@ -13,12 +13,12 @@
 
 import Directory
 import Engine
+import Gateway
 import Logging
 import Naming
 import NIOCore
 import Rendezvous
 import Session
-import Streams
 import Wire
 
 package actor Node {
@@ -27,6 +27,7 @@ package actor Node {
   nonisolated let store: NodeStore
   nonisolated let directory: Directory
   nonisolated let engine: Engine
+  nonisolated let gateway: Gateway
   nonisolated let stub: StubServer?
   nonisolated let rendezvous: RendezvousServer?
   nonisolated let notifier: ServiceNotifier
@@ -73,10 +74,6 @@ package actor Node {
   var nextSurvey: UInt64 = 0
   var nextLinkCheck: UInt64 = .max
 
-  // Streams
-  var streams = StreamHost()
-  var nextStream = UInt64.max
-
   // Pings
   var pings: [UInt32: OutstandingPing] = [:]
   var nextPingSequence: UInt32 = 1
@@ -103,6 +100,7 @@ package actor Node {
     store = parts.store
     directory = parts.directory
     engine = parts.engine
+    gateway = Gateway(engine: parts.engine)
     rendezvous = parts.rendezvous
     if configuration.dns == .off {
       stub = nil

@@ -13,6 +13,12 @@ public enum OverlayMapping {
   /// `fd50:494c:4f54:ffff::53`, where the resolver stub listens.
   public static let resolver = IPv6Address(high: 0xfd50_494c_4f54_ffff, low: 0x53)
 
+  /// `fd50:494c:4f54:ffff::1`: where the gateway's sockets stand, between local programs and streams of official agents.
+  public static let gateway = IPv6Address(high: 0xfd50_494c_4f54_ffff, low: 0x1)
+  /// `fd50:494c:4f54:ffff::2`: whom those sockets speak with. No interface carries it; the worker puts the flow's real
+  /// addresses in its place.
+  public static let phantom = IPv6Address(high: 0xfd50_494c_4f54_ffff, low: 0x2)
+
   @inlinable
   public static func address(for pilot: PilotAddress) -> IPv6Address {
     IPv6Address(high: 0xfd50_494c_4f54_0000 | UInt64(pilot.network), low: UInt64(pilot.node))

@@ -27,6 +27,7 @@ public enum PilotPort {
   public static let ping: UInt16 = 0
   public static let echo: UInt16 = 7
   public static let handshake: UInt16 = 444
+  public static let dataExchange: UInt16 = 1001
   public static let firstEphemeral: UInt16 = 49152
 }
 
@@ -139,9 +140,8 @@ public struct PilotPacket: Equatable, Sendable {
   /// The CRC over header (CRC field as zero) and payload. `bytes` holds both.
   private static func checksum(_ bytes: [UInt8], payloadCount: Int) -> UInt32 {
     bytes.withUnsafeBytes { bytes in
-      var state = CRC32.update(~0, UnsafeRawBufferPointer(rebasing: bytes[..<30]))
-      state = withUnsafeBytes(of: UInt32(0)) { CRC32.update(state, $0) }
-      return ~CRC32.update(state, UnsafeRawBufferPointer(rebasing: bytes[headerSize..<(headerSize + payloadCount)]))
+      // SAFETY: the callers made or checked the header and `payloadCount` bytes behind it.
+      bytes.baseAddress.map { PilotPacketView.checksum($0, payloadCount: payloadCount) } ?? 0
     }
   }
 }

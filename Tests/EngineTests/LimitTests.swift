@@ -23,7 +23,7 @@ import Wire
     let start = pt_monotonic()
     /// How many of the frames of a station reach control.
     func taken(_ count: UInt64, from station: Station, at time: UInt64) -> Int {
-      for _ in 0..<count { station.order(.sendInner(0, [0x10, 1, 2, 3], path: nil)) }
+      for _ in 0..<count { station.order(.sendInner(0, [0x00, 1, 2, 3], path: nil)) }
       b.fromWire(count, at: time)
       return b.events.takeAll().count { if case .innerFrame = $0 { true } else { false } }
     }

@@ -26,6 +26,7 @@ final class Station {
   private let socket: UDPSocket
   let commands = Mailbox<EngineCommand>(limit: 1024)
   let events = Mailbox<EngineEvent>(limit: 1024)
+  let streamEvents = Mailbox<StreamEvent>(limit: 1024)
   let counters = CounterBlock()
   var worker: Worker
   let address: IPv6Address
@@ -51,7 +52,7 @@ final class Station {
           tun: tunNear, udp: socket.fd, family: socket.family, hasVirtioHeader: virtio, mayCoalesceTCP: virtio,
           mayCoalesceUDP: virtio && uso, hasGSO: gso && socket.isOn("udp-gso")),
         mtu: 1400, peers: try need(PeerStore(capacity: 256)), seed: 42, counters: counters, commands: commands,
-        events: events))
+        events: events, streamEvents: streamEvents))
     order(.setLocal(node: node, addresses: [address]))
   }
 
@@ -75,10 +76,10 @@ final class Station {
   /// The row knows `other` by a direct path and the common key.
   func meet(
     _ other: Station, row: PeerIndex = 0, admission: Admission = .all, session: SessionID = 1,
-    key: Bytes32 = Station.key
+    key: Bytes32 = Station.key, takesRawIPv6: Bool = true
   ) throws {
     order(
-      .addPeer(row, node: other.node), .setAdmission(row, admission), .setRawIPv6(row, true),
+      .addPeer(row, node: other.node), .setAdmission(row, admission), .setRawIPv6(row, takesRawIPv6),
       .setPath(row, .direct(other.endpoint)),
       .install(row, session, context: try #require(AEADContext(key: key)), sendPrefix: node, current: true))
   }

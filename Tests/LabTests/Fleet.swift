@@ -120,7 +120,7 @@ final class LabNode {
   let resolverMark: FileMark
   var flags: [String]
   var environment: [String: String]
-  private let lab: Lab
+  let lab: Lab
   private(set) var program: Program?
   /// Overlay addresses, known once it was up.
   private(set) var ipv6 = ""

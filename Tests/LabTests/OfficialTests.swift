@@ -17,6 +17,12 @@ enum Official {
       .appendingPathComponent("interop/programs").path
   }()
 
+  /// The interpreter that has the official SDK.
+  static var python: String {
+    let environment = URL(fileURLWithPath: folder).deletingLastPathComponent()
+    return environment.appendingPathComponent("venv/bin/python").path
+  }
+
   static var isThere: Bool {
     ["pilot-daemon", "pilotctl"].allSatisfy { access(folder + "/" + $0, X_OK) == 0 }
   }
@@ -29,8 +35,8 @@ final class OfficialAgent {
   private(set) var program: Program
   private let command: [String]
   private let lab: Lab
-  private let socket: String
-  private let environment: [String: String]
+  let socket: String
+  let environment: [String: String]
 
   init(_ name: String, _ flags: [String], in fleet: Fleet) throws {
     namespace = try fleet.lab.namespace(name)
@@ -134,14 +140,11 @@ extension KernelTests {
         let refused = try agent.ctl("ping", node.address, "--count", "1", "--timeout", "5s", "--no-auto-handshake")
         #expect(answers(refused) == 0, "\(refused)")
         // Official daemons send nothing to private nodes that they do not trust; that ours would be silent is tested
-        // with StreamHost.
+        // with StreamTable.
 
         let open = try fleet.node("beta")
         let connected = try agent.ctl("connect", open.address, "81", "--message", "hello", "--timeout", "5s")
         #expect(!connected.isSuccess, "\(connected)")
-        _ = try eventually("the refusal is counted", within: 5) {
-          try open.drops("stream-port-closed") > 0 ? true : nil
-        }
       }
     }
   }

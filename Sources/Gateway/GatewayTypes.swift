@@ -1,0 +1,51 @@
+// What control tells the gateway and what the gateway tells control.
+
+package import Engine
+package import Wire
+
+package enum GatewayCommand: Sendable {
+  /// The node's own addresses, one per network; the first is the backbone's.
+  case setLocal([PilotAddress])
+  /// A peer has a row. Told before the worker learns of it, so that no segment comes earlier.
+  case peer(PeerIndex, node: UInt32, isAdmitted: Bool)
+  /// Whether the peer may open streams to every port.
+  case setAdmitted(node: UInt32, Bool)
+  /// Frames can be sealed for the peer from now on: dials that waited for it begin.
+  case ready(node: UInt32)
+  /// No way to the peer: dials that waited for it fail.
+  case unreachable(node: UInt32)
+  /// The peer's streams end at once: its trust was withdrawn.
+  case forget(node: UInt32)
+  /// The peer's row is gone.
+  case gone(node: UInt32)
+  /// Writes the bytes to a stream of the peer's port, in one segment, and closes it 0.5 s after they arrived.
+  case message(PilotAddress, port: UInt16, [UInt8], done: @Sendable (Bool) -> Void)
+  /// Ends all streams and connections, and the thread.
+  case stop
+}
+
+package enum GatewayEvent: Sendable {
+  /// A dial waits for a session with this peer.
+  case wanted(PilotAddress)
+  /// The first segment of a stream that a peer opened to the handshake port.
+  case handshakeMessage([UInt8], from: UInt32)
+}
+
+/// Counted refusals, as `status` shows them.
+package enum GatewayCount: String, Sendable, CaseIterable {
+  case segmentMalformed = "stream-segment-malformed"
+  case segmentSpoofed = "stream-segment-spoofed"
+  case wrongDestination = "stream-wrong-destination"
+  case openingMalformed = "stream-opening-malformed"
+  case connectionLimit = "stream-connection-limit"
+  case connectionUnclaimed = "stream-connection-unclaimed"
+  case connectFailed = "stream-connect-failed"
+  case commandQueueFull = "stream-command-queue-full"
+}
+
+/// Why the gateway could not start.
+package struct GatewayError: ExplainedError {
+  package let code: String
+  package let message: String
+  package let hint: String?
+}
