@@ -1,6 +1,6 @@
 // The node's directory service: registers, keeps registered, answers "who is this?" and "who has this name?", runs
-// the handshake relay. Owned by TunControl's Node. Registration and liveness: Directory+Service.swift; questions:
-// Directory+Queries.swift; trust: Directory+Trust.swift.
+// the trust handshake. Owned by TunControl's Node. Registration and liveness: Directory+Service.swift; questions:
+// Directory+Queries.swift; trust: Directory+Trust*.swift.
 
 package import Logging
 package import NIOCore
@@ -58,6 +58,13 @@ package actor Directory {
   var unreported: Set<UInt32> = []
   var nextReport = ContinuousClock.now
   var reportWait = Duration.seconds(1)
+
+  // Trust messages (Directory+TrustMessages.swift)
+  var trustMessenger: TrustMessenger?
+  var trustChecks = TrustChecks()
+  var trustWriter = TrustWriter()
+  /// Peers that are being told something.
+  var messagesUnderWay: Set<UInt32> = []
 
   // Queries (Directory+Queries.swift)
   var records: [UInt32: Cached<RecordResult>] = [:]

@@ -38,6 +38,7 @@ extension Node {
       tell(.setRawIPv6(peer.index, rawIPv6))
       tell(.promote(peer.index, id))
       if peer.isKeyRefused { trustKeyAgain(of: peer) }
+      noteReturn(of: peer)
     case .retire(let id): tell(.retire(peer.index, id))
     case .confirm: sendControl(confirmation(for: peer), to: peer)
     case .replayEarly(let frames):

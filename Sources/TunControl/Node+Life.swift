@@ -27,6 +27,7 @@ extension Node {
     await findBeacon()
     await discoverBeforeRegistration()
     await directory.announce(announcement)
+    await connectTrustMessages()
     let service = Task { await directory.run() }
     let news = Task { for await event in directory.events { await handle(event) } }
     watchLink()
@@ -82,6 +83,8 @@ extension Node {
       directoryState = state
       if isReady { notifier.status(stateLine) }
       if case .connected = state { discover() }
+    case .trustEnding(let peer): await endAdmission(of: peer)
+    case .trustRefused(let refusal): count(refusal.rawValue)
     case .trustChanged(let peer):
       let trust = await directory.trust(of: peer)
       if let state = peers[peer] {

@@ -7,6 +7,7 @@
 //   Node+Strangers answers before the directory's                 Node+Streams   streams to the node's own services
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
+//   Node+Trust     messages on port 444
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.
@@ -76,6 +77,10 @@ package actor Node {
   // Streams
   var streams = StreamHost()
   var nextStream = UInt64.max
+
+  /// How trust messages leave; set by whoever runs the streams. Dials port 444 of the node, writes the bytes in one
+  /// segment, and returns once the peer acknowledged them: not later, for a withdrawal cuts the tunnel then.
+  var trustMessenger: TrustMessenger?
 
   // Pings
   var pings: [UInt32: OutstandingPing] = [:]
