@@ -7,10 +7,14 @@ import Wire
 /// Carries one trust message to stream port 444 of the node; false when it was not delivered.
 package typealias TrustMessenger = @Sendable (_ node: UInt32, _ bytes: [UInt8]) async -> Bool
 
-/// How long a message may take that nobody waits for: a dial with its key exchange.
-private let patience = Duration.seconds(20)
-/// Messages of that kind on their way; further ones go through the registry, or not at all.
+/// Peers to which messages are on their way; further ones go through the registry, or not at all.
 private let mostUnderWay = 256
+
+/// The message to a peer that goes last.
+struct LastMessage: Sendable {
+  var number: UInt64
+  var isDelivered: Task<Bool, Never>
+}
 
 extension Directory {
   /// Before `run`: how messages leave. Without it everything goes through the registry.
@@ -95,36 +99,55 @@ extension Directory {
   }
 
   /// Sends a message; false when it was not delivered within the limit. It may arrive later all the same.
+  ///
+  /// INVARIANT: messages to one peer leave one after the other. An acceptance that overtook the withdrawal behind it
+  /// would leave the peer with a trust that is over.
   func deliver(
     _ kind: TrustMessage.Kind, to peer: UInt32, justification: String = "", reason: String = "",
     within limit: Duration
   ) async -> Bool {
+    guard trustMessenger != nil, lastMessages[peer] != nil || lastMessages.count < mostUnderWay else { return false }
+    let before = lastMessages[peer]
+    let number = (before?.number ?? 0) + 1
+    let task = Task {
+      _ = await before?.isDelivered.value
+      let isDelivered = await carry(kind, to: peer, justification: justification, reason: reason)
+      if lastMessages[peer]?.number == number { lastMessages[peer] = nil }
+      return isDelivered
+    }
+    lastMessages[peer] = LastMessage(number: number, isDelivered: task)
+    return await Self.value(of: task, within: limit) ?? false
+  }
+
+  private func carry(
+    _ kind: TrustMessage.Kind, to peer: UInt32, justification: String, reason: String
+  ) async -> Bool {
     guard let messenger = trustMessenger, let me = signer else { return false }
+    // It may have waited: what was decided meanwhile has its own message.
+    switch kind {
+    case .accept where !store.isTrusted(peer), .revoke where store.isTrusted(peer): return false
+    default: break
+    }
     let message = trustWriter.message(
       kind, to: peer, as: me, justification: justification, reason: reason, now: NodeStore.unixTime())
     let bytes = message.encoded
-    return await Self.value(of: Task { await messenger(peer, bytes) }, within: limit) ?? false
+    return await Self.value(of: Task { await messenger(peer, bytes) }, within: timing.messenger) ?? false
   }
 
   /// Sends a message that nobody waits for, and that is of no consequence when it is lost.
   func mention(_ kind: TrustMessage.Kind, to peer: UInt32, reason: String = "") {
-    guard trustMessenger != nil, messagesUnderWay.count < mostUnderWay else { return }
-    Task { _ = await deliver(kind, to: peer, reason: reason, within: patience) }
+    guard trustMessenger != nil else { return }
+    Task { _ = await deliver(kind, to: peer, reason: reason, within: timing.messenger) }
   }
 
   /// Tells the peer that its request is accepted, by a stream of our own: there is no answer on the one that the
   /// request came by. `isRelayed`: the registry tells it as well.
   func answer(_ peer: UInt32, isRelayed: Bool) {
     // Another one would say the same.
-    guard !messagesUnderWay.contains(peer) else { return }
-    guard trustMessenger != nil, messagesUnderWay.count < mostUnderWay else {
-      if !isRelayed { remind(peer) }
-      return
-    }
-    messagesUnderWay.insert(peer)
+    guard answersUnderWay.insert(peer).inserted else { return }
     Task {
-      let isTold = await deliver(.accept, to: peer, within: patience)
-      messagesUnderWay.remove(peer)
+      let isTold = await deliver(.accept, to: peer, within: timing.messenger)
+      answersUnderWay.remove(peer)
       if !isTold, !isRelayed { remind(peer) }
     }
   }
@@ -144,10 +167,9 @@ extension Directory {
 
   /// A tunnel with the peer is up again: it is told what it missed, so that both ends show the same.
   package func peerIsBack(_ peer: UInt32) async {
-    guard owesWithdrawal(to: peer), messagesUnderWay.count < mostUnderWay, messagesUnderWay.insert(peer).inserted
-    else { return }
-    await tellWithdrawal(to: peer, within: patience)
-    messagesUnderWay.remove(peer)
+    guard owesWithdrawal(to: peer), withdrawalsUnderWay.insert(peer).inserted else { return }
+    await tellWithdrawal(to: peer, within: timing.messenger)
+    withdrawalsUnderWay.remove(peer)
   }
 
   func tellWithdrawal(to peer: UInt32, within limit: Duration) async {

@@ -63,8 +63,11 @@ package actor Directory {
   var trustMessenger: TrustMessenger?
   var trustChecks = TrustChecks()
   var trustWriter = TrustWriter()
-  /// Peers that are being told something.
-  var messagesUnderWay: Set<UInt32> = []
+  /// Messages on their way, by peer.
+  var lastMessages: [UInt32: LastMessage] = [:]
+  /// Peers that are being told yes, and those that are told what they missed: not twice at a time.
+  var answersUnderWay: Set<UInt32> = []
+  var withdrawalsUnderWay: Set<UInt32> = []
 
   // Queries (Directory+Queries.swift)
   var records: [UInt32: Cached<RecordResult>] = [:]

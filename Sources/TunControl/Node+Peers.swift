@@ -233,6 +233,7 @@ extension Node {
     }
     // By either end: what is installed goes, too (wire/tunnel §7.4). A public node lets the peer come again.
     if isWithdrawn {
+      noteProhibition(of: peer)
       endStreams(of: peer)
       feed(peer, .reset)
     }

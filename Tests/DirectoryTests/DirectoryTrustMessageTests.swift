@@ -131,7 +131,7 @@ struct DirectoryTrustMessageTests {
     try await withPeer(change: { $0.approvesAutomatically = true }) { node, peer, _ in
       #expect(await peer.say(.request, to: node.directory) == nil)
       await peer.hears(.accept)
-      try await eventually("the answer is away") { await node.directory.messagesUnderWay.isEmpty }
+      try await eventually("the answer is away") { await node.directory.lastMessages.isEmpty }
       let changes = node.events.all.count
       #expect(await peer.say(.request, to: node.directory) == nil)
       await peer.hears(.accept, number: 2)

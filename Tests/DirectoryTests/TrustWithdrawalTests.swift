@@ -18,7 +18,10 @@ struct TrustWithdrawalTests {
   ) async throws {
     let temporary = TemporaryDirectory()
     let registry = try await ScriptedRegistry()
-    let node = try TestNode(temporary, port: registry.port) { $0.timing.farewell = farewell }
+    let node = try TestNode(temporary, port: registry.port) {
+      $0.timing.farewell = farewell
+      $0.timing.messenger = .seconds(1)
+    }
     let peer = TrustPeer(9)
     await peer.connect(to: node.directory)
     await node.connected()
@@ -26,7 +29,7 @@ struct TrustWithdrawalTests {
     try await node.directory.approve(9)
     await peer.hears(.accept)
     await registry.request("report_trust")
-    try await eventually("the answer is away") { await node.directory.messagesUnderWay.isEmpty }
+    try await eventually("the answer is away") { await node.directory.lastMessages.isEmpty }
     try await body(node, peer, registry)
     await node.stop()
     await registry.stop()
@@ -73,6 +76,28 @@ struct TrustWithdrawalTests {
       #expect(!node.directory.owesWithdrawal(to: 9))
       await node.directory.peerIsBack(9)
       #expect(peer.count(.revoke) == 1)
+    }
+  }
+
+  @Test("an acceptance that is still on its way does not arrive behind the withdrawal, nor a void one at all")
+  func overtaking() async throws {
+    try await withTrusted { node, peer, _ in
+      let directory = node.directory
+      let (gate, open) = AsyncStream<Void>.makeStream()
+      let sent = Watch<TrustMessage.Kind>()
+      await directory.setTrustMessenger { _, bytes in
+        for await _ in gate { break }
+        if let message = try? TrustMessage(parsing: bytes) { sent.add(message.kind) }
+        return true
+      }
+      #expect(await peer.say(.request, to: directory) == nil)
+      try await eventually("the acceptance is under way") { await directory.lastMessages[9] != nil }
+      async let isRevoked = directory.revoke(9)
+      await node.events.first { $0 == .trustEnding(peer: 9) }
+      open.finish()
+      #expect(await isRevoked)
+      try await eventually("nothing is under way") { await directory.lastMessages.isEmpty }
+      #expect(sent.all == [.accept, .revoke] || sent.all == [.revoke])
     }
   }
 
@@ -228,7 +253,7 @@ struct TrustPairTests {
       #expect(await states(pair) == [.requested, .pending])
       try await pair.b.directory.approve(pair.idA)
       try await eventually("both trust") { await states(pair) == [.trusted, .trusted] }
-      try await eventually("both messages are away") { await pair.b.directory.messagesUnderWay.isEmpty }
+      try await eventually("both messages are away") { await pair.b.directory.lastMessages.isEmpty }
       #expect(await pair.a.directory.revoke(pair.idB))
       #expect(await states(pair) == [.none, .none])
       try await pair.b.directory.requestTrust(pair.idA)
