@@ -1,5 +1,5 @@
-// Whom we dialled lately: answers to trust messages and to messages come as streams of the peer's own, so those pass for
-// a while although it is not trusted (wire/tunnel §7.6). Pure; asked when a SYN of a stranger comes.
+// Whom we dialled lately: answers to trust messages and to messages come as streams of the peer's own, so those pass
+// for a while although it is not trusted (wire/tunnel §7.6). Pure; asked when a SYN of a stranger comes.
 
 import Wire
 
