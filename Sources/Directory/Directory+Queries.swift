@@ -208,7 +208,7 @@ extension Directory {
   }
 
   /// The task's value, or nil when it takes longer. The task goes on: its answer serves the next question.
-  private static func value<Value: Sendable>(of task: Task<Value, Never>, within limit: Duration) async -> Value? {
+  static func value<Value: Sendable>(of task: Task<Value, Never>, within limit: Duration) async -> Value? {
     let (answers, answer) = AsyncStream<Value>.makeStream()
     let waiter = Task {
       answer.yield(await task.value)

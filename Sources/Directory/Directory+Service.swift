@@ -10,7 +10,21 @@ enum Chore: Hashable, Sendable {
   case reportTrust(UInt32)
   case revokeTrust(UInt32)
   case requestHandshake(UInt32)
+  /// Answers a request that came through the registry and was accepted already.
+  case acceptHandshake(UInt32)
+  /// Asks a peer that asked us: it learns by that that it is trusted.
+  case remindOfTrust(UInt32)
   case checkTrust(UInt32)
+
+  /// Whether it says something about trust in this node: what was decided anew makes it void.
+  func isAboutTrust(of node: UInt32) -> Bool {
+    switch self {
+    case .reportTrust(node), .revokeTrust(node), .requestHandshake(node), .acceptHandshake(node),
+      .remindOfTrust(node), .checkTrust(node):
+      true
+    default: false
+    }
+  }
 }
 
 extension Directory {
@@ -119,7 +133,7 @@ extension Directory {
     let trust = store.trust { $0 }
     chores =
       trust.revoked.map { .revokeTrust($0) } + trust.trusted.keys.map { .reportTrust($0) }
-      + trust.outgoing.keys.map { .requestHandshake($0) }
+      + trust.outgoing.filter { $0.value.isRelayed }.keys.map { .requestHandshake($0) }
     unreported = []
     reportWait = .seconds(1)
     nextPoll = .now

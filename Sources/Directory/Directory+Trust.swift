@@ -1,5 +1,6 @@
-// Trust between nodes by the registry's handshake relay (wire/registry §2.5). A peer is trusted when both ends
-// agreed: it accepted our request, or we accepted its.
+// Trust between nodes, as the operator and the node see it. A peer is trusted when both ends agreed: it accepted our
+// request, or we accepted its. Requests and answers travel over port 444 (Directory+TrustMessages.swift) and through
+// the registry's relay (Directory+TrustRelay.swift); what came by both ways counts once.
 
 import Logging
 import Wire
@@ -8,6 +9,10 @@ extension Directory {
   // MARK: What the operator does
 
   /// Asks the peer for trust. When it has asked us already, that is agreement.
+  ///
+  /// The request goes over the tunnel where the peer lets strangers in. A private node does not: it is asked through
+  /// the registry, as is a peer that was not reached. Not both at once: a request that waits at the registry outlives
+  /// its answer, and would come up again after a refusal or a withdrawal.
   package func requestTrust(_ peer: UInt32, justification: String = "") async throws(DirectoryError) {
     guard justification.utf8.count <= RegistryClient.longestJustification else {
       throw DirectoryError(
@@ -17,18 +22,31 @@ extension Directory {
     let me = try requireSigner()
     guard peer != me.node else { throw DirectoryError(.badRequest, "a node needs no trust of its own") }
     if store.trust({ $0.pending[peer] != nil }) { return try await approve(peer) }
-    do {
-      try await client.requestHandshake(peer, justification: justification, as: me)
-    } catch {
-      guard error.message.contains("already") else { throw error }
-    }
+    // An earlier withdrawal goes first: at the registry it takes requests with it.
+    if store.trust({ $0.revoked.contains(peer) }) { try? await perform(.revokeTrust(peer), as: me) }
+    // Kept before it leaves: the answer may be back before the sending ends. A trusted peer is asked as well: it may
+    // have withdrawn its trust, or lost it.
     let entry = HandshakeEntry(time: NodeStore.unixTime(), justification: justification)
-    // A trusted peer is asked as well: it may have withdrawn its trust, or lost it.
-    if store.isTrusted(peer) { return }
-    store.changeTrust { trust in
-      trust.revoked.remove(peer)
-      if trust.outgoing.count < TrustBook.mostOutgoing || trust.outgoing[peer] != nil { trust.outgoing[peer] = entry }
+    let (before, isTrusted) = store.changeTrust { trust in
+      let (before, isTrusted) = (trust.outgoing[peer], trust.trusted[peer] != nil)
+      if !isTrusted { trust.keepOutgoing(peer, entry) }
+      return (before, isTrusted)
     }
+    if await mayReachDirectly(peer),
+      await deliver(.request, to: peer, justification: justification, within: timing.directAttempt)
+    {
+      store.changeTrust { $0.outgoing[peer]?.isDirect = true }
+    } else {
+      do {
+        try await relayRequest(to: peer, justification: justification, as: me)
+      } catch {
+        // An answer to a message that was believed lost.
+        if !isTrusted, store.isTrusted(peer) { return }
+        if !isTrusted { store.changeTrust { trust in trust.outgoing[peer] = before } }
+        throw error
+      }
+    }
+    if store.isTrusted(peer) { return }
     publish.yield(.trustChanged(peer: peer))
     pollOften()
   }
@@ -40,27 +58,43 @@ extension Directory {
     try await accept(peer, as: me)
   }
 
-  /// Refuses a pending request. The registry is told if it can be.
-  package func reject(_ peer: UInt32) async throws(DirectoryError) {
+  /// Refuses a pending request. The peer is told if it can be, by the ways that it used.
+  package func reject(_ peer: UInt32, reason: String = "") async throws(DirectoryError) {
     let me = try requireSigner()
-    guard store.changeTrust({ $0.pending.removeValue(forKey: peer) != nil }) else { throw Self.noRequest(of: peer) }
+    guard let entry = store.changeTrust({ $0.pending.removeValue(forKey: peer) }) else {
+      throw Self.noRequest(of: peer)
+    }
     publish.yield(.trustChanged(peer: peer))
-    try? await client.respondHandshake(peer, isAccepted: false, as: me)
+    if entry.isDirect { mention(.reject, to: peer, reason: reason) }
+    if entry.isRelayed { try? await client.respondHandshake(peer, isAccepted: false, as: me) }
   }
 
-  /// Withdraws trust. It holds here at once; the registry is told now, or when it is back.
+  /// Withdraws trust: that is on disk at once, and no packet of the peer comes in any more. The tunnel is cut when the
+  /// peer was told over it, which takes a second at most. The registry is told now, or when it is back; so is the peer.
   /// Returns whether there was anything to withdraw.
   @discardableResult
   package func revoke(_ peer: UInt32) async -> Bool {
-    let wasThere = store.changeTrust { $0.revoke(peer) }
-    chores.removeAll { $0 == .reportTrust(peer) || $0 == .requestHandshake(peer) || $0 == .checkTrust(peer) }
+    let (before, wasThere) = store.changeTrust { trust in
+      let before = trust
+      return (before, trust.revoke(peer))
+    }
+    chores.removeAll { $0.isAboutTrust(of: peer) }
     records[peer] = nil
-    if wasThere { publish.yield(.trustChanged(peer: peer)) }
     if store.trust({ $0.revoked.contains(peer) }) {
       chores.append(.revokeTrust(peer))
       wake()
     }
-    return wasThere
+    guard wasThere else { return false }
+    if before.trusted[peer] != nil {
+      publish.yield(.trustEnding(peer: peer))
+      await tellWithdrawal(to: peer, within: timing.farewell)
+    } else if let asked = before.pending[peer] {
+      if asked.isDirect { mention(.reject, to: peer) }
+    } else if before.outgoing[peer]?.isDirect == true {
+      mention(.revoke, to: peer)
+    }
+    publish.yield(.trustChanged(peer: peer))
+    return true
   }
 
   /// Requests of peers that wait for an answer, oldest first.
@@ -91,71 +125,36 @@ extension Directory {
     record.networks.first { $0 != 0 && networks.contains($0) }
   }
 
-  // MARK: Polling
-
-  /// Polls now, or as soon as the gap between polls allows: the beacon said that there is something.
-  package func pollNow() {
-    nextPoll = .now
-    wake()
+  static func noRequest(of peer: UInt32) -> DirectoryError {
+    DirectoryError(
+      .noSuchRequest, "node \(peer) has not asked for trust",
+      hint: "pilot-tun trust pending lists those who have; pilot-tun trust request asks")
   }
 
-  /// Answers are expected soon.
-  private func pollOften() {
-    busyUntil = .now + timing.busyPollPeriod
-    nextPoll = min(nextPoll, .now + timing.busyPoll)
-    wake()
+  // MARK: Agreement
+
+  /// Requests that need no operator: those of peers we trust (they lost their state), of peers we asked ourselves, and
+  /// all of them where the configuration says so. `isFellow` is the fourth reason.
+  func wantsToAccept(_ peer: UInt32) -> Bool {
+    configuration.approvesAutomatically || store.trust { $0.trusted[peer] != nil || $0.outgoing[peer] != nil }
   }
 
-  func poll() async throws(DirectoryError) {
-    lastPoll = .now
-    nextPoll = .now + jittered(busyUntil > .now ? timing.busyPoll : timing.poll)
-    let me = try requireSigner()
-    var inbox = HandshakeInbox(requests: [], responses: [])
-    try await tolerating("poll_handshakes") { () throws(DirectoryError) in
-      inbox = try await client.pollHandshakes(as: me)
-    }
-    // The registry has cleared what it sent: everything is kept before anything is answered.
-    for request in inbox.requests { receive(request) }
-    for response in inbox.responses { receive(response) }
-    for request in inbox.requests where wantsToAccept(request.from) {
-      try await tolerating("respond_handshake") { () throws(DirectoryError) in try await accept(request.from, as: me) }
-    }
-    // The poll that carried an answer may have been lost: now and then ask for the result itself.
-    let old = NodeStore.unixTime() - 30
-    let waiting = store.trust { trust in trust.outgoing.filter { $0.value.time < old }.keys.prefix(16) }
-    for peer in waiting where busyUntil <= .now && !chores.contains(.checkTrust(peer)) {
-      chores.append(.checkTrust(peer))
-    }
+  /// Both are in a network other than the backbone, as the registry says now: upstream that alone is agreement.
+  /// What was said earlier is not enough, for membership ends.
+  func isFellow(_ peer: UInt32) async -> Bool {
+    guard networks.contains(where: { $0 != 0 }), let record = await record(of: peer, fresh: true) else { return false }
+    return !record.isFromStore && sharedNetwork(with: record) != nil
   }
 
-  private func receive(_ request: HandshakeInbox.Request) {
-    let entry = HandshakeEntry(time: NodeStore.unixTime(), justification: request.justification)
-    guard store.changeTrust({ $0.keepPending(request.from, entry) }), !wantsToAccept(request.from) else { return }
-    publish.yield(.handshakeRequested(peer: request.from, justification: request.justification))
-    publish.yield(.trustChanged(peer: request.from))
-  }
-
-  private func receive(_ response: HandshakeInbox.Response) {
-    let peer = response.from
-    // Only an answer to a question counts: the registry cannot make us trust a peer that we never asked.
-    guard store.trust({ $0.outgoing[peer] != nil }) else { return }
-    if response.isAccepted {
+  /// Agrees to a request that is kept as pending.
+  func accept(_ peer: UInt32, as me: RegistrySigner) async throws(DirectoryError) {
+    let entry = store.trust { $0.pending[peer] }
+    if entry?.isDirect == true {
+      // It came under the peer's own key: nobody needs to be asked, and the registry may be away.
       settle(peer)
-    } else {
-      store.changeTrust { $0.outgoing[peer] = nil }
-      logger.info("handshake refused", metadata: ["peer": "\(peer)"])
-      publish.yield(.trustChanged(peer: peer))
+      if entry?.isRelayed == true { chores.append(.acceptHandshake(peer)) }
+      return answer(peer, isRelayed: entry?.isRelayed == true)
     }
-  }
-
-  /// Requests that need no operator: those of peers we asked ourselves, those of peers we trust (they lost their
-  /// state), and all of them where the configuration says so.
-  private func wantsToAccept(_ peer: UInt32) -> Bool {
-    configuration.approvesAutomatically
-      || store.trust { $0.trusted[peer] != nil || ($0.outgoing[peer] != nil && $0.pending[peer] != nil) }
-  }
-
-  private func accept(_ peer: UInt32, as me: RegistrySigner) async throws(DirectoryError) {
     do {
       try await client.respondHandshake(peer, isAccepted: true, as: me)
     } catch {
@@ -166,53 +165,18 @@ extension Directory {
       throw error
     }
     settle(peer)
+    answer(peer, isRelayed: true)
   }
 
   /// Both agreed.
-  private func settle(_ peer: UInt32) {
+  func settle(_ peer: UInt32) {
     let isNews = store.changeTrust { $0.settle(peer, now: NodeStore.unixTime()) }
     records[peer] = nil
+    chores.removeAll { $0.isAboutTrust(of: peer) }
     chores.append(.reportTrust(peer))
     wake()
     guard isNews else { return }
     logger.info("trust agreed", metadata: ["peer": "\(peer)"])
     publish.yield(.trustChanged(peer: peer))
-  }
-
-  func perform(_ chore: Chore, as me: RegistrySigner) async throws(DirectoryError) {
-    switch chore {
-    case .reportTrust(let peer):
-      guard store.isTrusted(peer) else { return }
-      do {
-        try await client.reportTrust(peer, as: me)
-      } catch {
-        guard error.reason == .notFound else { throw error }
-        if unreported.isEmpty { nextReport = .now + reportWait }
-        unreported.insert(peer)
-      }
-      records[peer] = nil
-    case .revokeTrust(let peer):
-      do {
-        try await client.revokeTrust(peer, as: me)
-      } catch {
-        // The pair is gone already when the other end was first (wire/registry §2.5).
-        if error.isTransient { throw error }
-      }
-      store.changeTrust { trust in _ = trust.revoked.remove(peer) }
-    case .requestHandshake(let peer):
-      guard let entry = store.trust({ $0.outgoing[peer] }) else { return }
-      try await client.requestHandshake(peer, justification: entry.justification, as: me)
-      pollOften()
-    case .checkTrust(let peer):
-      guard store.trust({ $0.outgoing[peer] != nil }) else { return }
-      if let record = await record(of: peer), sharedNetwork(with: record) != nil { return }
-      if try await client.checkTrust(me.node, peer) { settle(peer) }
-    }
-  }
-
-  private static func noRequest(of peer: UInt32) -> DirectoryError {
-    DirectoryError(
-      .noSuchRequest, "node \(peer) has not asked for trust",
-      hint: "pilot-tun trust pending lists those who have; pilot-tun trust request asks")
   }
 }

@@ -1,6 +1,6 @@
 // The node's directory service: registers, keeps registered, answers "who is this?" and "who has this name?", runs
-// the handshake relay. Owned by TunControl's Node. Registration and liveness: Directory+Service.swift; questions:
-// Directory+Queries.swift; trust: Directory+Trust.swift.
+// the trust handshake. Owned by TunControl's Node. Registration and liveness: Directory+Service.swift; questions:
+// Directory+Queries.swift; trust: Directory+Trust*.swift.
 
 package import Logging
 package import NIOCore
@@ -58,6 +58,16 @@ package actor Directory {
   var unreported: Set<UInt32> = []
   var nextReport = ContinuousClock.now
   var reportWait = Duration.seconds(1)
+
+  // Trust messages (Directory+TrustMessages.swift)
+  var trustMessenger: TrustMessenger?
+  var trustChecks = TrustChecks()
+  var trustWriter = TrustWriter()
+  /// Messages on their way, by peer.
+  var lastMessages: [UInt32: LastMessage] = [:]
+  /// Peers that are being told yes, and those that are told what they missed: not twice at a time.
+  var answersUnderWay: Set<UInt32> = []
+  var withdrawalsUnderWay: Set<UInt32> = []
 
   // Queries (Directory+Queries.swift)
   var records: [UInt32: Cached<RecordResult>] = [:]

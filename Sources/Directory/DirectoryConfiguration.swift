@@ -84,6 +84,12 @@ package struct DirectoryTiming: Sendable {
   package var longestRefusedWait: Duration = .seconds(30)
   package var positiveLife: Duration = .seconds(60)
   package var negativeLife: Duration = .seconds(3)
+  /// How long a trust request over the tunnel may take before the registry carries it.
+  package var directAttempt: Duration = .seconds(3)
+  /// How long any trust message may take, with the dial and its key exchange.
+  package var messenger: Duration = .seconds(20)
+  /// How long the tunnel stands after trust was withdrawn, so that the peer hears of it.
+  package var farewell: Duration = .seconds(1)
   /// Between saves of the state files.
   package var saveInterval: Duration = .seconds(1)
 

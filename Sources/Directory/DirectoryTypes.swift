@@ -102,8 +102,13 @@ package enum DirectoryEvent: Sendable, Equatable {
   /// what the last run was told, when the registry cannot be reached.
   case registered(node: UInt32, address: PilotAddress, networks: [UInt16])
   case stateChanged(DirectoryState)
+  /// Trust was withdrawn here: no packets of the peer from now on. Its tunnel has to stand until `trustChanged`, for
+  /// it is told over it.
+  case trustEnding(peer: UInt32)
   /// Ask `trust(of:)` what it is now.
   case trustChanged(peer: UInt32)
+  /// To be counted.
+  case trustRefused(TrustRefusal)
   case handshakeRequested(peer: UInt32, justification: String)
   case peerRecordChanged(PeerRecord)
 }

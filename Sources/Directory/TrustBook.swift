@@ -1,17 +1,24 @@
-// trust.json as a value: who is trusted, who asked, whom we asked, which withdrawals the registry has not heard.
-// Held by NodeStore behind its lock.
+// trust.json as a value: who is trusted, who asked, whom we asked, which withdrawals the registry and the peers have
+// not heard. Held by NodeStore behind its lock.
 
 /// A handshake on its way, in either direction.
 struct HandshakeEntry: Sendable, Equatable {
   /// Unix seconds.
   var time: Int64
   var justification: String
+  /// It travelled over the tunnel, under the peer's own key.
+  var isDirect = false
+  /// It travelled through the registry, which therefore can carry the answer.
+  var isRelayed = false
 }
 
 struct TrustBook: Sendable, Equatable {
-  /// Strangers fill at most this many lines; the registry's inbox holds 100 (wire/registry §2.5).
-  static let mostPending = 1000
+  /// Strangers fill at most this many lines (wire/tunnel §7.2).
+  static let mostPending = 256
+  static let pendingLasts: Int64 = 30 * 86400
   static let mostOutgoing = 1000
+  /// Withdrawals that a peer which was away is told when it is back.
+  static let mostUntold = 1000
 
   /// Node to the time since when.
   var trusted: [UInt32: Int64] = [:]
@@ -19,31 +26,62 @@ struct TrustBook: Sendable, Equatable {
   var outgoing: [UInt32: HandshakeEntry] = [:]
   /// Withdrawn here, still to be told to the registry.
   var revoked: Set<UInt32> = []
+  /// Withdrawn here, still to be told to the peer.
+  var untold: Set<UInt32> = []
 
   /// Both ends agreed. Returns whether this is news.
   mutating func settle(_ node: UInt32, now: Int64) -> Bool {
     pending[node] = nil
     outgoing[node] = nil
     revoked.remove(node)
+    untold.remove(node)
     guard trusted[node] == nil else { return false }
     trusted[node] = now
     return true
   }
 
-  /// Keeps the newest request of a peer; a full list keeps what it has.
-  mutating func keepPending(_ node: UInt32, _ entry: HandshakeEntry) -> Bool {
-    guard pending[node] != nil || pending.count < Self.mostPending else { return false }
-    let isNew = pending[node] == nil
+  enum Kept: Sendable { case new, again, full }
+
+  /// Keeps the newest request of a peer and every way that it came; a full list keeps what it has.
+  mutating func keepPending(_ node: UInt32, _ entry: HandshakeEntry) -> Kept {
+    pending = pending.filter { $0.value.time > entry.time - Self.pendingLasts }
+    guard pending[node] != nil || pending.count < Self.mostPending else { return .full }
+    let earlier = pending[node]
     pending[node] = entry
-    return isNew
+    pending[node]?.isDirect = entry.isDirect || earlier?.isDirect == true
+    pending[node]?.isRelayed = entry.isRelayed || earlier?.isRelayed == true
+    return earlier == nil ? .new : .again
+  }
+
+  /// Keeps that we asked.
+  mutating func keepOutgoing(_ node: UInt32, _ entry: HandshakeEntry) {
+    untold.remove(node)
+    if outgoing.count < Self.mostOutgoing || outgoing[node] != nil { outgoing[node] = entry }
   }
 
   /// Withdraws trust and every request in flight. Returns whether anything was there.
   mutating func revoke(_ node: UInt32) -> Bool {
     let wasThere = trusted[node] != nil || pending[node] != nil || outgoing[node] != nil
-    if trusted.removeValue(forKey: node) != nil { revoked.insert(node) }
+    if trusted.removeValue(forKey: node) != nil {
+      revoked.insert(node)
+      if untold.count < Self.mostUntold { untold.insert(node) }
+    }
     pending[node] = nil
     outgoing[node] = nil
+    return wasThere
+  }
+
+  /// The peer withdrew, by a message of this time. What we asked since then stands: it was asked of who withdrew.
+  /// Returns whether anything was there.
+  mutating func revoked(by node: UInt32, at time: Int64) -> Bool {
+    let wasTrusted = trusted.removeValue(forKey: node) != nil
+    if wasTrusted { revoked.insert(node) }
+    untold.remove(node)
+    var wasThere = pending.removeValue(forKey: node) != nil || wasTrusted
+    if let asked = outgoing[node], asked.time < time {
+      outgoing[node] = nil
+      wasThere = true
+    }
     return wasThere
   }
 
@@ -63,6 +101,7 @@ extension TrustBook {
         entries.sorted { $0.key < $1.key }.map {
           .object([
             "node_id": .id($0.key), "time": .integer($0.value.time), "justification": .text($0.value.justification),
+            "direct": .bool($0.value.isDirect), "relayed": .bool($0.value.isRelayed),
           ])
         })
     }
@@ -73,6 +112,7 @@ extension TrustBook {
       "pending": handshakes(pending),
       "outgoing": handshakes(outgoing),
       "revoked": .list(revoked.sorted().map { .id($0) }),
+      "untold": .list(untold.sorted().map { .id($0) }),
     ])
   }
 
@@ -86,13 +126,17 @@ extension TrustBook {
       var entries: [UInt32: HandshakeEntry] = [:]
       for item in (value[name]?.list ?? []).prefix(limit) {
         guard let node = item["node_id"]?.node else { continue }
+        // Files of versions that knew the registry's way only do not name it.
         entries[node] = HandshakeEntry(
-          time: item["time"]?.integer ?? 0, justification: item["justification"]?.text ?? "")
+          time: item["time"]?.integer ?? 0, justification: item["justification"]?.text ?? "",
+          isDirect: item["direct"]?.isTrue ?? false, isRelayed: item["relayed"]?.isTrue ?? true)
       }
       return entries
     }
+    func nodes(_ name: String) -> Set<UInt32> { Set((value[name]?.list ?? []).compactMap(\.node)) }
     pending = handshakes("pending", limit: Self.mostPending)
     outgoing = handshakes("outgoing", limit: Self.mostOutgoing)
-    revoked = Set((value["revoked"]?.list ?? []).compactMap(\.node))
+    revoked = nodes("revoked")
+    untold = Set(nodes("untold").subtracting(self.trusted.keys).prefix(Self.mostUntold))
   }
 }

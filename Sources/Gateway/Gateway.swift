@@ -23,9 +23,9 @@ package final class Gateway: Sendable {
   }
 
   /// Serves until `stop`. Blocks: call it on a thread of its own.
-  package func run(monotonicToWall: @escaping @Sendable () -> UInt64) throws(GatewayError) {
+  package func run(_ hooks: GatewayHooks) throws(GatewayError) {
     defer { report.finish() }
-    let loop = try GatewayLoop(engine: engine, commands: commands, report: report, tally: tally, wall: monotonicToWall)
+    let loop = try GatewayLoop(engine: engine, commands: commands, report: report, tally: tally, hooks: hooks)
     loop.run()
   }
 

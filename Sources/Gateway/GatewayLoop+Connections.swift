@@ -49,7 +49,7 @@ extension GatewayLoop {
     connections[flow] = connection
     tuples[tuple] = flow
     owners[stream] = .connection(flow)
-    expectSegments(of: peer.node)
+    noteDial(of: peer.node)
   }
 
   /// The peer accepted: the SYN goes on to our listener.

@@ -52,7 +52,7 @@ extension GatewayLoop {
     }
     messages[number]?.stream = stream
     owners[stream] = .message(number)
-    expectSegments(of: message.to.node)
+    noteDial(of: message.to.node)
   }
 
   func messageOpened(_ number: UInt32) {

@@ -26,7 +26,9 @@ extension GatewayLoop {
       peers[node]?.isReady = true
       startMessages(to: node)
     case .unreachable(let node): failMessages(to: node)
-    case .forget(let node): streams.forget(node)
+    case .forget(let node):
+      streams.forget(node)
+      replies.close(node)
     case .gone(let node):
       streams.forget(node)
       if let peer = peers.removeValue(forKey: node), nodes[peer.index] == node { nodes[peer.index] = nil }
@@ -64,7 +66,12 @@ extension GatewayLoop {
     flush()
   }
 
-  private func mayOpen(_ node: UInt32, port: UInt16) -> Bool { peers[node]?.isAdmitted == true || node == ownNode }
+  /// Everything of who is admitted; of others trust messages, and answers to what we dialed lately.
+  private func mayOpen(_ node: UInt32, port: UInt16) -> Bool {
+    guard let peer = peers[node] else { return node == ownNode }
+    return peer.isAdmitted || replies.admits(node, port: port, now)
+      || (port == PilotPort.handshake && hooks.takesTrustMessages(node))
+  }
 
   // MARK: To the worker
 
@@ -80,8 +87,9 @@ extension GatewayLoop {
     output.append(.sendInner(peer.index, packet.encoded(), path: path))
   }
 
-  /// The worker lets the peer's segments in at a stream's rate.
-  func expectSegments(of node: UInt32) {
+  /// We dial the peer: its answers may come, and the worker lets its segments in at a stream's rate.
+  func noteDial(of node: UInt32) {
+    replies.note(node, now)
     guard let peer = peers[node], !peer.isStreaming else { return }
     peers[node]?.isStreaming = true
     output.append(.setStreaming(peer.index, true))

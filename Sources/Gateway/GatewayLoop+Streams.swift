@@ -15,7 +15,7 @@ extension GatewayLoop {
       }
     case .changed(let id):
       switch owners[id] {
-      case .echo: Echo.work(&streams, id, now: now, wall: wall())
+      case .echo: Echo.work(&streams, id, now: now, wall: hooks.wall())
       case .connection(let flow): markPending(flow)
       case .message(let number): messageChanged(number)
       case .inbox: readInbox(id)

@@ -31,8 +31,7 @@ final class GatewayLoop {
   let commands: Mailbox<GatewayCommand>
   let report: AsyncStream<GatewayEvent>.Continuation
   let tally: GatewayTally
-  /// Nanoseconds since 1970.
-  let wall: () -> UInt64
+  let hooks: GatewayHooks
 
   let epoll: Int32
   let listener: Int32
@@ -47,6 +46,7 @@ final class GatewayLoop {
   var nodes: [PeerIndex: UInt32] = [:]
 
   var streams = StreamTable()
+  var replies = ReplyWindow()
   var owners: [StreamID: StreamOwner] = [:]
   var connections: [UInt16: Connection] = [:]
   var tuples: [Connection.Tuple: UInt16] = [:]
@@ -62,13 +62,13 @@ final class GatewayLoop {
 
   init(
     engine: Engine, commands: Mailbox<GatewayCommand>, report: AsyncStream<GatewayEvent>.Continuation,
-    tally: GatewayTally, wall: @escaping () -> UInt64
+    tally: GatewayTally, hooks: GatewayHooks
   ) throws(GatewayError) {
     self.engine = engine
     self.commands = commands
     self.report = report
     self.tally = tally
-    self.wall = wall
+    self.hooks = hooks
     epoll = pt_epoll_open()
     var port: UInt16 = 0
     listener = OverlayMapping.gateway.withBytes { pt_tcp_listen($0, 1024, &port) }
@@ -197,7 +197,7 @@ final class GatewayLoop {
     for id in Array(owners.keys) { streams.abort(id, now: now) }
     settle()
     submit()
-    for message in messages.values { message.done(false) }
+    for message in messages.values where !message.isDelivered { message.done(false) }
   }
 }
 

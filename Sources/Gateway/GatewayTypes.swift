@@ -24,6 +24,21 @@ package enum GatewayCommand: Sendable {
   case stop
 }
 
+/// What the gateway asks while it works. Called on its thread: must not block.
+package struct GatewayHooks: Sendable {
+  /// Nanoseconds since 1970.
+  package var wall: @Sendable () -> UInt64
+  /// Whether a node that is not admitted may bring a trust message.
+  package var takesTrustMessages: @Sendable (UInt32) -> Bool
+
+  package init(
+    wall: @escaping @Sendable () -> UInt64, takesTrustMessages: @escaping @Sendable (UInt32) -> Bool
+  ) {
+    self.wall = wall
+    self.takesTrustMessages = takesTrustMessages
+  }
+}
+
 package enum GatewayEvent: Sendable {
   /// A dial waits for a session with this peer.
   case wanted(PilotAddress)

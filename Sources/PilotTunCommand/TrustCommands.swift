@@ -52,9 +52,12 @@ struct Trust: ParsableCommand {
   struct Reject: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Refuse a peer's request.")
     @Argument(help: "Hostname, address or node id.") var peer: String
+    @Argument(help: "Told to the peer.") var reason: String?
     @OptionGroup var common: CommonOptions
     func run() throws {
-      try common.show(ControlRequest(.trustReject, ["peer": .text(peer)])) { "\($0.string("address")) is refused" }
+      try common.show(
+        ControlRequest(.trustReject, ["peer": .text(peer), "reason": .text(reason ?? "")])
+      ) { "\($0.string("address")) is refused" }
     }
   }
 

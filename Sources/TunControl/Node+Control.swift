@@ -39,7 +39,7 @@ extension Node: ControlService {
       return await trustAnswer(address)
     case .trustReject:
       let address = try await address(of: arguments)
-      try await directory.reject(address.node)
+      try await directory.reject(address.node, reason: arguments.string("reason"))
       return await trustAnswer(address)
     case .trustRevoke:
       let address = try await address(of: arguments)

@@ -9,16 +9,21 @@ import Wire
 extension Node {
   /// Starts the gateway's thread.
   func startGateway() {
+    let hooks = GatewayHooks(
+      wall: { Clock.wall() },
+      takesTrustMessages: { [weak self] in
+        self?.takesTrustMessages(of: $0) ?? false
+      })
     DedicatedThread.start("pilot-gateway") { [gateway, requestStop] in
       do throws(GatewayError) {
-        try gateway.run { Clock.wall() }
+        try gateway.run(hooks)
       } catch {
         requestStop.yield("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")
       }
     }
   }
 
-  func handle(_ event: GatewayEvent) {
+  func handle(_ event: GatewayEvent) async {
     switch event {
     case .wanted(let address):
       guard address.node != node else { return gateway.submit(.unreachable(node: address.node)) }
@@ -27,7 +32,7 @@ extension Node {
       } else {
         want(address)
       }
-    case .handshakeMessage: count("handshake-message-unsupported")
+    case .handshakeMessage(let bytes, let node): await receiveTrustMessage(bytes, from: node)
     }
   }
 

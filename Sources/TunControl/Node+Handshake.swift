@@ -40,6 +40,7 @@ extension Node {
       tell(.promote(peer.index, id))
       gateway.submit(.ready(node: peer.node))
       if peer.isKeyRefused { trustKeyAgain(of: peer) }
+      noteReturn(of: peer)
     case .retire(let id): tell(.retire(peer.index, id))
     case .confirm: sendControl(confirmation(for: peer), to: peer)
     case .replayEarly(let frames):

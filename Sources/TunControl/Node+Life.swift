@@ -18,7 +18,7 @@ extension Node {
       return error.message
     }
     startGateway()
-    let streams = Task { for await event in gateway.events { handle(event) } }
+    let streams = Task { for await event in gateway.events { await handle(event) } }
     let pump = EventPump(engine)
     let events = Task {
       for await batch in pump.batches {
@@ -30,6 +30,7 @@ extension Node {
     await findBeacon()
     await discoverBeforeRegistration()
     await directory.announce(announcement)
+    await connectTrustMessages()
     let service = Task { await directory.run() }
     let news = Task { for await event in directory.events { await handle(event) } }
     watchLink()
@@ -86,6 +87,8 @@ extension Node {
       directoryState = state
       if isReady { notifier.status(stateLine) }
       if case .connected = state { discover() }
+    case .trustEnding(let peer): await endAdmission(of: peer)
+    case .trustRefused(let refusal): count(refusal.rawValue)
     case .trustChanged(let peer):
       let trust = await directory.trust(of: peer)
       if let state = peers[peer] {

@@ -217,24 +217,27 @@ extension Node {
 
   /// Trust, visibility or networks may have changed.
   func applyPolicy(to peer: PeerState) {
-    let wasAdmitted = peer.verdict.admission == .all
+    let isWithdrawn = peer.wasAdmitted && !peer.trust.isAdmitted
+    peer.wasAdmitted = peer.trust.isAdmitted
     if peer.trust.isAdmitted {
       withdrawn.remove(peer.node)
-    } else if wasAdmitted, !configuration.isPublic, withdrawn.count < 65_536 {
+    } else if isWithdrawn, !configuration.isPublic, withdrawn.count < 65_536 {
       withdrawn.insert(peer.node)
     }
     let verdict = PeerPolicy.verdict(
       isTrusted: peer.trust.isAdmitted, isOwnPublic: configuration.isPublic, isPeerPublic: peer.record.isPublic,
       hasPeerCome: peer.hasCome, wasTrusted: withdrawn.contains(peer.node))
-    guard verdict != peer.verdict else { return }
-    peer.verdict = verdict
-    gateway.submit(.setAdmitted(node: peer.node, verdict.admission == .all))
-    tell(.setAdmission(peer.index, verdict.admission))
-    tell(.setRefusal(peer.index, verdict.refusal))
-    if verdict.refusal != .none { failWaiting(peer.node, verdict.refusal) }
-    noteProhibition(of: peer)
-    // Trust was withdrawn: what is installed goes, too (wire/tunnel §7.4).
-    if wasAdmitted, verdict.admission != .all {
+    if verdict != peer.verdict {
+      peer.verdict = verdict
+      gateway.submit(.setAdmitted(node: peer.node, verdict.admission == .all))
+      tell(.setAdmission(peer.index, verdict.admission))
+      tell(.setRefusal(peer.index, verdict.refusal))
+      if verdict.refusal != .none { failWaiting(peer.node, verdict.refusal) }
+      noteProhibition(of: peer)
+    }
+    // By either end: what is installed goes, too (wire/tunnel §7.4). A public node lets the peer come again.
+    if isWithdrawn {
+      noteProhibition(of: peer)
       gateway.submit(.forget(node: peer.node))
       feed(peer, .reset)
     }

@@ -7,6 +7,7 @@
 //   Node+Strangers answers before the directory's                 Node+Gateway   streams and their sockets
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
+//   Node+Trust     messages on port 444
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.

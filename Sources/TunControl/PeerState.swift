@@ -14,6 +14,8 @@ final class PeerState {
   var adoptedAt: UInt64 = 0
   var record: PeerRecord
   var trust: TrustState
+  /// What `trust` was when the policy was applied last.
+  var wasAdmitted: Bool
   var verdict: PeerPolicy.Verdict
   var handshake: HandshakeMachine
   var path: PathMachine
@@ -44,6 +46,7 @@ final class PeerState {
     lastUse = now
     self.record = record
     self.trust = trust
+    wasAdmitted = trust.isAdmitted
     self.verdict = verdict
     self.handshake = handshake
     self.path = path

@@ -1,5 +1,6 @@
 // The fuzz corpora of the rooms above Session, and seeded mutations of them, without libFuzzer. The properties are
-// those of the fuzz targets (Fuzz/EngineEntries.swift, Fuzz/RegistryEntries.swift).
+// those of the fuzz targets (Fuzz/EngineEntries.swift, Fuzz/RegistryEntries.swift,
+// Fuzz/TrustEntries.swift).
 
 import Testing
 
@@ -32,6 +33,16 @@ struct CorpusTests {
     let corpus = try Corpus(entry.rawValue)
     for seed in [1, UInt64.random(in: 2...UInt64.max)] {
       expectNone(corpus.fault(ofMutations: 300, seed: seed, entry.violation))
+    }
+  }
+
+  @Test("every trust message of the corpus is read as what it is, and what is written fits into a segment")
+  func trustMessages() throws {
+    let corpus = try Corpus(TrustEntry.corpus)
+    #expect(corpus.inputs.count >= 20, "the corpus of trust messages is missing")
+    expectNone(corpus.fault(TrustEntry.violation))
+    for seed in [1, UInt64.random(in: 2...UInt64.max)] {
+      expectNone(corpus.fault(ofMutations: 500, seed: seed, TrustEntry.violation))
     }
   }
 

@@ -38,6 +38,7 @@ final class ScriptedRegistry: Sendable {
     var server: (any Channel)?
     var clients: [any Channel] = []
     var connections = 0
+    var received: [String: Int] = [:]
   }
 
   var port: UInt16 { UInt16(state.withLock { $0.server?.localAddress?.port } ?? 0) }
@@ -97,7 +98,8 @@ final class ScriptedRegistry: Sendable {
 
   func follow(_ new: @escaping @Sendable (Request) -> [Act]) { script.withLock { $0.acts = new } }
 
-  func count(_ type: String) -> Int { requests.all.filter { $0.type == type }.count }
+  /// Requests of this type that came, those included that are being answered: who has an answer is counted.
+  func count(_ type: String) -> Int { state.withLock { $0.received[type] ?? 0 } }
 
   /// The `number`th request of this type, counted from 1.
   @discardableResult
@@ -115,6 +117,7 @@ final class ScriptedRegistry: Sendable {
   }
 
   fileprivate func acts(for request: Request) -> [Act] {
+    state.withLock { $0.received[request.type, default: 0] += 1 }
     let acts = script.withLock { $0 }.acts(request)
     return acts.map { if case .normal = $0 { Self.normal(request) } else { $0 } }
   }
