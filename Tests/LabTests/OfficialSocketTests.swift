@@ -5,13 +5,18 @@ import Glibc
 import Testing
 
 extension OfficialAgent {
+  /// Its Pilot address.
+  func address() throws -> String {
+    let address = try JSON(parsing: ctl("--json", "info").orThrow().output)["data"]["address"].text
+    guard !address.isEmpty else { throw LabError("pilotctl info tells no address") }
+    return address
+  }
+
   /// Its overlay address as a node here sees it.
   func ipv6() throws -> String {
-    let information = try JSON(parsing: try ctl("--json", "info").orThrow().output)
-    let text =
-      information["data"]["address"].text.isEmpty ? information["address"].text : information["data"]["address"].text
-    let words = text.split(separator: ":").last?.split(separator: ".").compactMap { UInt16($0, radix: 16) } ?? []
-    guard words.count == 3 else { throw LabError("no address: \(text)") }
+    let address = try address()
+    let words = address.split(separator: ":").last?.split(separator: ".").compactMap { UInt16($0, radix: 16) } ?? []
+    guard words.count == 3 else { throw LabError("no address: \(address)") }
     return "fd50:494c:4f54::" + words.dropFirst().map { String($0, radix: 16) }.joined(separator: ":")
   }
 
