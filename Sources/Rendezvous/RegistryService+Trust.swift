@@ -40,8 +40,8 @@ extension RegistryService {
     let a = request.body.id("node_id")
     let b = request.body.id("peer_id")
     guard a != b else { return finish(.success(request.ok([("trusted", .bool(false))])), request.completion) }
-    let viewers = request.client.identities
     perform(request.completion) { state throws(RequestError) in
+      let viewers = self.viewers(request.client, state)
       let mayKnow = [a, b].contains { id in
         viewers.contains(id) || state.nodes[id]?.host == request.client.host
       }

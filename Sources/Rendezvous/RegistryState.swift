@@ -20,6 +20,10 @@ struct RegistryState: Sendable {
   var networks: [UInt16: NetworkRecord] = [:]
   var members: [UInt16: [UInt32: MemberRecord]] = [:]
   var networksOfNode: [UInt32: Set<UInt16>] = [:]
+  /// By invited node, then network.
+  var invites: [UInt32: [UInt16: InviteRecord]] = [:]
+  /// The highest network id ever given.
+  var lastNetwork: UInt16 = 0
 
   private(set) var changes: [StoreChange] = []
   /// Nodes whose `lastSeen` moved since it was last written.
@@ -50,6 +54,8 @@ struct RegistryState: Sendable {
       members[member.network, default: [:]][member.node] = member
       networksOfNode[member.node, default: []].insert(member.network)
     }
+    for invite in stored.invites { invites[invite.target, default: [:]][invite.network] = invite }
+    lastNetwork = stored.lastNetwork
   }
 
   mutating func note(_ change: StoreChange) { changes.append(change) }
