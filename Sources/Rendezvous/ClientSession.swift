@@ -38,6 +38,8 @@ final class ClientSession: Sendable {
   let nonce: String
   private let group: ClientGroup?
   private let presence: Presence?
+  /// Ends the connection soon if nobody is at its other end.
+  private let prober: @Sendable () -> Void
   private let own = Mutex(Own())
   private let fresh = Mutex<Set<Bytes32>>([])
   private static let limit = 16
@@ -48,13 +50,15 @@ final class ClientSession: Sendable {
   }
 
   init(
-    host: IPv6Address, localHost: IPv6Address, isProtected: Bool, group: ClientGroup?, presence: Presence? = nil
+    host: IPv6Address, localHost: IPv6Address, isProtected: Bool, group: ClientGroup?, presence: Presence? = nil,
+    prober: @escaping @Sendable () -> Void = {}
   ) {
     self.host = host
     self.localHost = localHost
     self.isProtected = isProtected
     self.group = group
     self.presence = presence
+    self.prober = prober
     nonce = Cryptography.base64((0..<16).map { _ in UInt8.random(in: 0...255) })
   }
 
@@ -64,7 +68,7 @@ final class ClientSession: Sendable {
       // A reply may be on its way to the disk while the connection closes: who has left is not entered again.
       guard !own.isEnded, !own.identities.contains(identity), own.identities.count < Self.limit else { return false }
       own.identities.append(identity)
-      presence?.enter(node, host)
+      presence?.enter(node, self)
       return true
     }
     if isNew { group?.prove(identity) }
@@ -88,13 +92,15 @@ final class ClientSession: Sendable {
     return group?.identity.map { [$0] } ?? []
   }
 
+  func probe() { prober() }
+
   /// The connection has closed. Called once.
   func end() {
     let identities = own.withLock { own in
       own.isEnded = true
       return own.identities
     }
-    for identity in identities { presence?.leave(identity.node, host) }
+    for identity in identities { presence?.leave(identity.node, self) }
   }
 }
 

@@ -1,7 +1,6 @@
 // Accepts the registry's TCP connections, chooses plain or TLS by the first byte (wire/registry §1.4). Made by
 // RendezvousServer.
 
-import Glibc
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -15,12 +14,7 @@ enum RegistryListener {
       .serverChannelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
       .serverChannelOption(ChannelOptions.backlog, value: 1024)
       .childChannelOption(ChannelOptions.tcpOption(.tcp_nodelay), value: 1)
-      // A connection whose other end is gone is noticed within half a minute: its node may come from elsewhere.
       .childChannelOption(ChannelOptions.socketOption(.so_keepalive), value: 1)
-      .childChannelOption(ChannelOptions.tcpOption(.init(rawValue: TCP_KEEPIDLE)), value: 10)
-      .childChannelOption(ChannelOptions.tcpOption(.init(rawValue: TCP_KEEPINTVL)), value: 4)
-      .childChannelOption(ChannelOptions.tcpOption(.init(rawValue: TCP_KEEPCNT)), value: 3)
-      .childChannelOption(ChannelOptions.tcpOption(.init(rawValue: TCP_USER_TIMEOUT)), value: 25_000)
       .childChannelOption(ChannelOptions.maxMessagesPerRead, value: 4)
       // What a client that does not read can make us hold.
       .childChannelOption(
@@ -79,7 +73,8 @@ private final class ProtocolChoice: ChannelInboundHandler, RemovableChannelHandl
     }
     let local = Endpoint(context.channel.localAddress)?.address ?? IPv6Address(high: 0, low: 0)
     let client = ClientSession(
-      host: source, localHost: local, isProtected: isProtected, group: group, presence: service.presence)
+      host: source, localHost: local, isProtected: isProtected, group: group, presence: service.presence,
+      prober: { [channel = context.channel] in TCPProbe.start(on: channel) })
     context.channel.closeFuture.whenComplete { _ in client.end() }
     let pipeline = context.pipeline.syncOperations
     do {

@@ -102,13 +102,14 @@ extension RegistryService {
   ///
   /// Registrations wait when their source brings many new keys, but never known ones: a site that comes back after a
   /// power cut has only those (§9.6). And when the node is still connected from another host: a node that moved has
-  /// left connections there whose end shows after a while.
-  func patience(_ body: JSONValue, from client: ClientSession) -> Int {
+  /// left connections there whose end shows when they are probed.
+  func patience(_ body: JSONValue, from client: ClientSession, hasWaited: Bool) -> Int {
     guard body.text("type") == "register", let key = Cryptography.key(base64: body.text("public_key")) else { return 0 }
     if let known = try? read({ $0.node(withKey: key) }) {
       // A node that signs nonces is told so at once and then has not to wait.
-      return !known.provesFreshly && isConnectedElsewhere(known, client)
-        ? Int(configuration.limits.displacementTime * 4) : 0
+      guard !known.provesFreshly, isConnectedElsewhere(known, client) else { return 0 }
+      if !hasWaited { presence.probe(known.id, at: known.host) }
+      return Int(configuration.limits.displacementTime * 4)
     }
     guard !admission.isExempt(client.host), !newKeys.allows(client.host.limitKey, now: now) else { return 0 }
     counters.add(.registrationsDelayed)

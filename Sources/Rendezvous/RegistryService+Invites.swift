@@ -58,7 +58,8 @@ extension RegistryService {
       let invites = state.invites(of: node, now: now).map { invite -> JSONValue in
         .object([
           .init("network_id", .number(invite.network)), .init("inviter_id", .number(invite.inviter)),
-          .init("timestamp", .integer(invite.at / 1000)),
+          // Text here, as pilotctl shows it.
+          .init("timestamp", .string(Self.timestamp(invite.at))),
         ])
       }
       return request.ok([("invites", .array(invites))])

@@ -88,7 +88,7 @@ extension RegistryService {
     let target = request.body.id("target_node_id")
     perform(request.completion) { state throws(RequestError) in
       let network = try state.network(id)
-      try self.requireSight(of: target, in: network, request, state)
+      try self.requireSight(into: network, request, state)
       let member = try state.member(target, of: id)
       return request.ok([
         ("network_id", .number(id)), ("target_node_id", .number(target)), ("role", .string(member.role.rawValue)),
@@ -114,42 +114,34 @@ extension RegistryService {
     }
   }
 
-  /// Of one member, or of all that have any. Whoever may not see a member reads that it has none: daemons ask for
-  /// themselves every few minutes, also where they are no members.
+  /// Of one member, or of all that have any. Who may not see the members reads that there are none: a daemon that
+  /// asks on an unproven connection must not take that for an outage.
   func memberTags(_ request: Request) {
     let id = request.body.network("network_id")
     let target = request.body.id("target_node_id")
     perform(request.completion) { state throws(RequestError) in
-      let network: NetworkRecord? = id == 0 ? nil : try state.network(id)
       var reply: [(String, JSONValue)] = [("network_id", .number(id))]
-      let members = network.map { state.members[$0.id] ?? [:] } ?? [:]
-      func maySee(_ node: UInt32) -> Bool {
-        guard let network else { return false }
-        do throws(RequestError) {
-          try self.requireSight(of: node, in: network, request, state)
-          return true
-        } catch {
-          return false
-        }
-      }
+      let network: NetworkRecord? = id == 0 ? nil : try state.network(id)
+      let isShown = network.map { (try? self.requireSight(into: $0, request, state)) != nil } ?? false
+      let members = isShown ? state.members[id] ?? [:] : [:]
       if target == 0 {
-        let shown = members.values.filter { !$0.tags.isEmpty && maySee($0.node) }.sorted { $0.node < $1.node }
-        reply.append(("members", .object(shown.map { .init(String($0.node), .strings($0.tags)) })))
+        let tagged = members.values.filter { !$0.tags.isEmpty }.sorted { $0.node < $1.node }
+        reply.append(("members", .object(tagged.map { .init(String($0.node), .strings($0.tags)) })))
       } else {
         reply.append(("target_node_id", .number(target)))
-        reply.append(("tags", .strings(maySee(target) ? members[target]?.tags ?? [] : [])))
+        reply.append(("tags", .strings(members[target]?.tags ?? [])))
       }
       return request.ok(reply)
     }
   }
 
-  /// Members see each other, a host sees the nodes that it registered, administrators see all; nobody else learns who
-  /// is in a network (§9.4).
+  /// Who administers the network or is in it, or asks from the host of a member, as pilotctl does on a connection of its
+  /// own; nobody else learns who is in a network (§9.4).
   private func requireSight(
-    of node: UInt32, in network: NetworkRecord, _ request: Request, _ state: RegistryState
+    into network: NetworkRecord, _ request: Request, _ state: RegistryState
   ) throws(RequestError) {
     if viewers(request.client, state).contains(where: { state.isMember($0, of: network.id) }) { return }
-    if let host = state.nodes[node]?.host, host == request.client.host { return }
+    if state.nodes(at: request.client.host).contains(where: { state.isMember($0, of: network.id) }) { return }
     try requireAdmin(request, of: network)
   }
 }

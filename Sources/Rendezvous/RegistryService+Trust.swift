@@ -11,7 +11,8 @@ extension RegistryService {
     let limit = configuration.limits.reportsPerNode
     signed(request, by: node, "report_trust:\(node):\(peer)", .registeredHost) { state, _ throws(RequestError) in
       guard node != peer else { throw RequestError("cannot trust itself") }
-      guard state.nodes[peer] != nil else { throw .nodeNotFound(peer) }
+      guard peer != 0 else { throw .nodeNotFound(peer) }
+      // Known or not: after a loss of the database one of two comes back first, and official daemons report once.
       guard state.trust[node]?.contains(peer) == true || state.trust[node, default: []].count < limit else {
         throw RequestError("too many trust reports")
       }

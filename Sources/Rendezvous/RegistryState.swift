@@ -9,6 +9,7 @@ struct RegistryState: Sendable {
   private(set) var nodes: [UInt32: NodeRecord] = [:]
   private var idByKey: [Bytes32: UInt32] = [:]
   private var idByHostname: [String: UInt32] = [:]
+  private var idsByHost: [IPv6Address: Set<UInt32>] = [:]
   /// Ids that were promised to keys other than the derivation would say, also when those have not come yet.
   private var exceptions: [Bytes32: UInt32] = [:]
   private var promised: [UInt32: Bytes32] = [:]
@@ -44,6 +45,7 @@ struct RegistryState: Sendable {
     for node in stored.nodes {
       nodes[node.id] = node
       idByKey[node.key] = node.id
+      if node.isRegistered { idsByHost[node.host, default: []].insert(node.id) }
       if !node.hostname.isEmpty { idByHostname[node.hostname] = node.id }
     }
     for (node, peer) in stored.trust { trust[node, default: []].insert(peer) }
@@ -77,9 +79,18 @@ struct RegistryState: Sendable {
 
   func node(withKey key: Bytes32) -> NodeRecord? { idByKey[key].flatMap { nodes[$0] } }
 
+  /// Nodes that registered from `host`, a bounded number of them.
+  func nodes(at host: IPv6Address) -> some Sequence<UInt32> { (idsByHost[host] ?? []).prefix(256) }
+
   mutating func update(_ node: NodeRecord) {
-    guard nodes[node.id] != node else { return }
+    let old = nodes[node.id]
+    guard old != node else { return }
     nodes[node.id] = node
+    if let old, old.host != node.host || !node.isRegistered {
+      idsByHost[old.host]?.remove(node.id)
+      if idsByHost[old.host]?.isEmpty == true { idsByHost[old.host] = nil }
+    }
+    if node.isRegistered { idsByHost[node.host, default: []].insert(node.id) }
     note(.node(node))
   }
 

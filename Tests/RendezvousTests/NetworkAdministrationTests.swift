@@ -85,7 +85,7 @@ import Wire
     }
   }
 
-  @Test("strangers learn neither roles nor tags of members; members and the host of the node do")
+  @Test("strangers learn neither roles nor tags of members; members do, and whoever asks from the host of one")
   func sight() async throws {
     try await withTeam { (team) throws in
       let y = team.memberID
@@ -116,6 +116,7 @@ import Wire
       let besideMember = try team.rendezvous.connect(from: "127.0.0.3")
       #expect(try besideMember.ask(bytes: one).contains("svc"))
       #expect(try team.role(of: y, as: besideMember).contains("member"))
+      #expect(try team.role(of: team.ownerID, as: besideMember).contains("owner"))
       #expect(try team.admin.ask(bytes: all) == #"{"type":"get_member_tags_ok","network_id":1,"members":{}}"#)
       #expect(try team.admin.ask(bytes: one).contains(#""tags":[]"#))
       #expect(try team.role(of: y, as: team.admin) == Self.noToken)

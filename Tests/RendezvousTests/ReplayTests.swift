@@ -85,6 +85,22 @@ import Wire
     }
   }
 
+  @Test("a report about a node that has not come back yet counts when it does")
+  func earlyReport() async throws {
+    try await Rendezvous.running { rendezvous in
+      let (a, b) = (TestNode(), TestNode())
+      let first = try rendezvous.connect(from: "127.0.0.2")
+      let second = try rendezvous.connect(from: "127.0.0.3")
+      let x = try first.enroll(a)
+      let y = NodeIdentifier.derived(from: b.identity.publicKey)
+      #expect(try first.reportTrust(a, x, in: y).text("type") == "report_trust_ok")
+      #expect(try second.enroll(b) == y)
+      #expect(try first.resolve(a, x, y).text("error") == "request failed")
+      #expect(try second.reportTrust(b, y, in: x).text("type") == "report_trust_ok")
+      #expect(try first.resolve(a, x, y).text("type") == "resolve_ok")
+    }
+  }
+
   @Test("a key that signed a nonce is taken at nothing less, on any connection, until it deregisters")
   func nonces() async throws {
     let rendezvous = try await Rendezvous.start()
