@@ -99,6 +99,9 @@ package final class RendezvousServer: Sendable {
     stopping.directory.release()
   }
 
+  /// Open connections to the registry.
+  package var connections: Int { running.withLock { $0?.service.admission.connections ?? 0 } }
+
   // MARK: Parts
 
   /// Once in a while: write when nodes were last heard of, forget old bindings of the beacon.

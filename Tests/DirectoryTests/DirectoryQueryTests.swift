@@ -40,6 +40,7 @@ struct DirectoryQueryTests {
       }
     }
     #expect(registry.count("lookup") == before + 1)
+    await registry.request("resolve_hostname")
     #expect(registry.count("resolve_hostname") == 1)
     await node.stop()
     await registry.stop()
@@ -60,6 +61,7 @@ struct DirectoryQueryTests {
       await node.directory.age(by: .seconds(150))
     }
     #expect(registry.count("lookup") == before + 1)
+    await registry.request("resolve_hostname")
     #expect(registry.count("resolve_hostname") == 1)
     registry.follow { _ in [.normal] }
     await node.directory.age(by: .seconds(250))
@@ -105,6 +107,7 @@ struct DirectoryQueryTests {
     await node.directory.registerAgain()
     await node.registered(after: start)
     _ = await node.directory.node(named: "peer-10")
+    await registry.request("resolve_hostname", number: 2)
     let asked = registry.requests.all.filter { $0.type == "resolve_hostname" }
     #expect(asked.map { $0.body["signature"] != nil } == [false, true])
     await node.stop()

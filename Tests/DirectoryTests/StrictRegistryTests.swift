@@ -152,7 +152,7 @@ struct StrictRegistryTests {
     await node.connected()
     let start = node.events.all.count
     await registry.hangUp()
-    await node.connected(after: start)
+    await node.registered(after: start)
     let proofs = registry.requests.all.filter { $0.type == "prove_key" }
     #expect(proofs.map { $0.body["nonce"]?.text } == ["of 1", "of 2"])
     let key = Base64.encode(node.directory.identity.publicKey.bytes)
