@@ -139,17 +139,10 @@ extension Directory {
   }
 
   private func resolveName(_ name: String) async -> Result<ResolvedName, DirectoryError> {
-    let me = asksNamesPlainly ? nil : signer
-    let first = await Self.attempt { () throws(DirectoryError) in
+    let me = await client.givesNonces ? signer : nil
+    return await Self.attempt { () throws(DirectoryError) in
       try await self.client.resolveHostname(name, as: me)
     }
-    // A registry that dislikes our form of the signature (wire/registry §2.1) is asked without.
-    guard me != nil, case .failure(let error) = first, error.reason == .registryRefused else { return first }
-    let plain = await Self.attempt { () throws(DirectoryError) in
-      try await self.client.resolveHostname(name, as: nil)
-    }
-    if case .success = plain { asksNamesPlainly = true }
-    return plain
   }
 
   /// Official registries never resolve the name of a private node, but show it in `lookup`: a peer that we trust and

@@ -74,8 +74,6 @@ package actor Directory {
   var names: [String: Cached<NameResult>] = [:]
   var recordsInFlight: [UInt32: Task<RecordResult, Never>] = [:]
   var namesInFlight: [String: Task<NameResult, Never>] = [:]
-  /// The registry refused a signed resolve_hostname and took the plain one.
-  var asksNamesPlainly = false
 
   package init(
     configuration: DirectoryConfiguration, store: NodeStore, announcement: Announcement, logger: Logger,
@@ -86,7 +84,8 @@ package actor Directory {
     self.announcement = announcement
     self.logger = logger
     client = RegistryClient(
-      host: configuration.registryHost, port: configuration.registryPort, timing: configuration.timing, group: group)
+      host: configuration.registryHost, port: configuration.registryPort, identity: store.identity,
+      timing: configuration.timing, group: group)
     (events, publish) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4096))
     wantedHostname = configuration.hostname
     tags = configuration.tags

@@ -3,6 +3,7 @@
 
 package import NIOCore
 import NIOPosix
+package import Session
 import Wire
 
 /// A registry at one address. Calls from many tasks share one connection.
@@ -22,13 +23,18 @@ package actor RegistryClient {
   private var currentNumber: UInt64 = 0
   private var endedEarly: Set<UInt64> = []
   private var isShutDown = false
+  /// Whose key proves itself to a registry that gives nonces.
+  private let identity: Identity?
+  /// The registry gave one with its last registration: it is one of ours, and knows what official ones do not.
+  private(set) var givesNonces = false
 
   package init(
-    host: String, port: UInt16, timing: DirectoryTiming = DirectoryTiming(),
+    host: String, port: UInt16, identity: Identity? = nil, timing: DirectoryTiming = DirectoryTiming(),
     group: any EventLoopGroup = .singletonMultiThreadedEventLoopGroup
   ) {
     self.host = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
     self.port = port
+    self.identity = identity
     self.timing = timing
     self.group = group
     (closes, closed) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4))
@@ -80,6 +86,8 @@ package actor RegistryClient {
     return try await current().call(.object(request), operation: type)
   }
 
+  func note(registration reply: JSONValue) { givesNonces = reply["nonce"]?.text != nil }
+
   private func drop(_ link: RegistryConnection) async {
     if connection === link { connection = nil }
     await link.close()
@@ -99,7 +107,9 @@ package actor RegistryClient {
   private func open(number: UInt64) async -> Result<RegistryConnection, DirectoryError> {
     let result: Result<RegistryConnection, DirectoryError>
     do throws(DirectoryError) {
-      let link = try await RegistryConnection.open(host: host, port: port, timing: timing, group: group) {
+      let link = try await RegistryConnection.open(
+        host: host, port: port, timing: timing, group: group, identity: identity
+      ) {
         [weak self] error in
         guard let self else { return }
         Task { await self.ended(number: number, error) }

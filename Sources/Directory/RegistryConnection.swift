@@ -4,20 +4,26 @@
 import Glibc
 import NIOCore
 import NIOPosix
+import Session
 import Synchronization
 import Wire
 
 /// A connection that is up. Calls may overlap: they are pipelined.
 final class RegistryConnection: Sendable {
   private let channel: any Channel
+  /// Whose key signs a nonce that the registry gives.
+  private let identity: Identity?
+  /// The nonce of this connection that was signed already.
+  private let proven = Mutex<String?>(nil)
 
-  private init(channel: any Channel) {
+  private init(channel: any Channel, identity: Identity?) {
     self.channel = channel
+    self.identity = identity
   }
 
   /// Dials. Host names are resolved by NIO on a thread of its own; IPv4 and IPv6 are raced (RFC 8305).
   static func open(
-    host: String, port: UInt16, timing: DirectoryTiming, group: any EventLoopGroup,
+    host: String, port: UInt16, timing: DirectoryTiming, group: any EventLoopGroup, identity: Identity?,
     onClose: @escaping @Sendable (DirectoryError) -> Void
   ) async throws(DirectoryError) -> RegistryConnection {
     let replyTimeout = TimeAmount(timing.replyTimeout)
@@ -42,7 +48,7 @@ final class RegistryConnection: Sendable {
       } onCancel: {
         promise.fail(CancellationError())
       }
-      return RegistryConnection(channel: channel)
+      return RegistryConnection(channel: channel, identity: identity)
     } catch {
       throw DirectoryError(
         .registryUnreachable, "no connection to the registry \(host) port \(port): \(Self.reason(error))",
@@ -51,7 +57,37 @@ final class RegistryConnection: Sendable {
   }
 
   /// Sends one request and waits for its reply. An error reply is thrown as `DirectoryError.refusal`.
+  ///
+  /// A registry of ours puts a nonce into its reply to `register`, and into a refusal for want of its signature. No
+  /// other does, so no other is sent what it does not know.
   func call(_ request: JSONValue, operation: String) async throws(DirectoryError) -> JSONValue {
+    var reply = try await exchange(request, operation: operation)
+    if let nonce = reply["nonce"]?.text, try await prove(nonce), reply["error"] != nil {
+      reply = try await exchange(request, operation: operation)
+    }
+    if let text = reply["error"]?.text, !text.isEmpty { throw .refusal(text, to: operation) }
+    guard reply["type"]?.text != nil else {
+      throw DirectoryError(.badReply, "the registry's answer to \(operation) has no type")
+    }
+    return reply
+  }
+
+  /// Signs the nonce, so that recordings of what this key signed are worth nothing elsewhere. False when there is
+  /// nothing to sign with or the registry did not take it; then everything goes on as without.
+  private func prove(_ nonce: String) async throws(DirectoryError) -> Bool {
+    guard let identity, (1...128).contains(nonce.utf8.count) else { return false }
+    if proven.withLock({ $0 == nonce }) { return true }
+    let key = Base64.encode(identity.publicKey.bytes)
+    let signature = Base64.encode(identity.sign(Array("prove_key:\(nonce):\(key)".utf8)).bytes)
+    let proof: JSONValue = .object([
+      "type": .text("prove_key"), "public_key": .text(key), "nonce": .text(nonce), "signature": .text(signature),
+    ])
+    guard try await exchange(proof, operation: "prove_key")["error"] == nil else { return false }
+    proven.withLock { $0 = nonce }
+    return true
+  }
+
+  private func exchange(_ request: JSONValue, operation: String) async throws(DirectoryError) -> JSONValue {
     var frame = channel.allocator.buffer(capacity: 256)
     do {
       try RegistryFrame.encode(request, into: &frame)
@@ -63,19 +99,13 @@ final class RegistryConnection: Sendable {
     let written = channel.eventLoop.makePromise(of: Void.self)
     written.futureResult.whenFailure { promise.fail($0) }
     channel.writeAndFlush(RegistryCall(frame: frame, reply: promise), promise: written)
-    let reply: JSONValue
     do {
-      reply = try await promise.futureResult.get()
+      return try await promise.futureResult.get()
     } catch let error as DirectoryError {
       throw error
     } catch {
       throw DirectoryError(.registryUnreachable, "the registry connection failed: \(Self.reason(error))")
     }
-    if let text = reply["error"]?.text, !text.isEmpty { throw .refusal(text, to: operation) }
-    guard reply["type"]?.text != nil else {
-      throw DirectoryError(.badReply, "the registry's answer to \(operation) has no type")
-    }
-    return reply
   }
 
   func close() async {

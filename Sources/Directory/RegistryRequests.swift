@@ -73,6 +73,7 @@ extension RegistryClient {
     if !record.lanEndpoints.isEmpty { members["lan_addrs"] = .list(of: record.lanEndpoints.map(\.description)) }
     if record.isRelayOnly { members["relay_only"] = .bool(true) }
     let reply = try await call("register", members)
+    note(registration: reply)
     guard let node = reply["node_id"]?.node, let text = reply["address"]?.text, let address = PilotAddress(text),
       address.node == node
     else { throw Self.malformed("register") }
@@ -134,8 +135,8 @@ extension RegistryClient {
       lanEndpoints: lan.filter { $0.port != 0 }, isRelayOnly: reply["relay_only"]?.isTrue ?? false)
   }
 
-  /// With `me` the question is signed, so that a registry of ours can show private nodes to those they trust;
-  /// official registries ignore the two members (wire/registry §2.4, §5.3).
+  /// With `me` the question is signed, so that a registry of ours can show private nodes to those they trust. Official
+  /// registries are asked without: they know no such members (wire/registry §2.4).
   package func resolveHostname(_ name: String, as me: RegistrySigner?) async throws(DirectoryError) -> ResolvedName {
     var members: [String: JSONValue] = ["hostname": .text(name)]
     if let me {

@@ -23,6 +23,8 @@ struct Serve: AsyncParsableCommand {
   var network: [String] = []
   @Option(help: "Beacon that nodes are told about: ADDRESS:PORT. Default: where they reached this one")
   var advertisedBeacon: String?
+  @Option(help: "PEM file: with it and --tls-key the registry port speaks TLS as well.") var tlsCertificate: String?
+  @Option(help: "PEM file: the key of the certificate.") var tlsKey: String?
   @Option(help: "trace, debug, info, notice, warning, error or critical. Default: info") var logLevel: String?
   @Option(help: "text or json. Default: text") var logFormat: String?
   @Flag(help: "Print the ready line and failures as JSON.") var json = false
@@ -59,7 +61,8 @@ struct Serve: AsyncParsableCommand {
     try settings.readEnvironment(ProcessInfo.processInfo.environment)
     let flags: [(String, String?)] = [
       ("state_dir", stateDir), ("registry_listen", registryListen), ("beacon_listen", beaconListen),
-      ("http_listen", httpListen), ("advertised_beacon", advertisedBeacon), ("log_level", logLevel),
+      ("http_listen", httpListen), ("advertised_beacon", advertisedBeacon), ("tls_certificate", tlsCertificate),
+      ("tls_key", tlsKey), ("log_level", logLevel),
       ("log_format", logFormat),
     ]
     for case (let name, let value?) in flags { try settings.set(name, [value]) }
@@ -76,6 +79,7 @@ struct Serve: AsyncParsableCommand {
         "state_dir": configuration.stateDirectory, "version": RendezvousServer.version,
       ]
       data["http"] = bound.http?.description
+      data["certificate_pin"] = bound.certificatePin
       let object: [String: Any] = ["status": "ok", "data": data]
       let bytes = try? JSONSerialization.data(
         withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
@@ -85,6 +89,8 @@ struct Serve: AsyncParsableCommand {
       line =
         "pilot-rendezvous ready: registry \(bound.registry) (tcp), beacon \(bound.beacon) (udp)\(page), "
         + "state \(configuration.stateDirectory)"
+        // What --registry-fingerprint of an official daemon takes.
+        + (bound.certificatePin.map { ", certificate pin \($0)" } ?? "")
     }
     FileHandle.standardOutput.write(Data((line + "\n").utf8))
   }

@@ -14,6 +14,8 @@ package enum Counter: String, CaseIterable, Sendable {
   case requestsUnknown = "requests_unknown_total"
   case requestsLimited = "requests_rate_limited_total"
   case signaturesBad = "signatures_bad_total"
+  /// Good ones of nodes that prove their key with a nonce, on connections without such a proof.
+  case signaturesStale = "signatures_stale_total"
   case registrations = "registrations_total"
   case registrationsNew = "registrations_new_total"
   case registrationsDelayed = "registrations_delayed_total"

@@ -27,5 +27,11 @@ enum Cryptography {
     return Bytes64(data)
   }
 
-  static func base64(_ key: Bytes32) -> String { Data(key.bytes).base64EncodedString() }
+  static func base64(_ key: Bytes32) -> String { base64(key.bytes) }
+
+  static func base64(_ bytes: [UInt8]) -> String { Data(bytes).base64EncodedString() }
+
+  static func hexadecimal(_ bytes: [UInt8]) -> String {
+    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
 }

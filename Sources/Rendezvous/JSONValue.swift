@@ -98,12 +98,15 @@ extension JSONValue {
 
   func network(_ name: String) -> UInt16 { Self.integer(self[name]).flatMap(UInt16.init(exactly:)) ?? 0 }
 
+  /// Nil when there is no whole number of that name.
+  func integer(_ name: String) -> Int64? { Self.integer(self[name]) }
+
   func texts(_ name: String) -> [String] {
     guard case .array(let values)? = self[name] else { return [] }
     return values.compactMap { if case .string(let value) = $0 { value } else { nil } }
   }
 
-  private static func integer(_ value: JSONValue?) -> Int64? {
+  static func integer(_ value: JSONValue?) -> Int64? {
     switch value {
     case .integer(let value): value
     case .double(let value): Int64(exactly: value.rounded(.towardZero))

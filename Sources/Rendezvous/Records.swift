@@ -24,11 +24,14 @@ package struct NodeRecord: Equatable, Sendable {
   package var lanAddresses: [Endpoint] = []
   package var isRelayOnly = false
   package var lastSeen: Int64
+  /// The node proves its key with a nonce on each connection: ordinary signatures, which could be recorded ones, are
+  /// not enough for it any longer.
+  package var provesFreshly = false
 }
 
 package struct NetworkRecord: Equatable, Sendable {
   package enum JoinRule: String, Sendable {
-    case open, token
+    case open, token, invite
   }
 
   package var id: UInt16
@@ -36,6 +39,24 @@ package struct NetworkRecord: Equatable, Sendable {
   package var rule: JoinRule
   package var token: String
   package var createdAt: Int64
+  /// The network's own administrator's token; empty is none.
+  package var adminToken = ""
+  /// A label that clients show. Official registries allow roles and invites only with it, this one always.
+  package var isEnterprise = false
+  /// How the members of a managed network choose their peers, as JSON text for them; empty is not managed.
+  package var rules = ""
+  package var policy = NetworkPolicyRecord()
+  /// What members evaluate, as JSON text; empty is none.
+  package var expression = ""
+}
+
+/// What members of a network may do in it. The ports are enforced by the members, the number by the registry.
+package struct NetworkPolicyRecord: Equatable, Sendable {
+  /// 0 is any number.
+  package var maxMembers: UInt32 = 0
+  /// Empty is all.
+  package var allowedPorts: [UInt16] = []
+  package var text = ""
 }
 
 package struct MemberRecord: Equatable, Sendable {
@@ -47,6 +68,17 @@ package struct MemberRecord: Equatable, Sendable {
   package var node: UInt32
   package var role: Role
   package var joinedAt: Int64
+  /// What the network's administrators call this member.
+  package var tags: [String] = []
+}
+
+/// A member's permission for another node to join. It waits until the node answers, or a month.
+package struct InviteRecord: Equatable, Sendable {
+  package var network: UInt16
+  package var target: UInt32
+  /// 0 is the administrator.
+  package var inviter: UInt32
+  package var at: Int64
 }
 
 /// One node's wish for the trust of another. It outlives its delivery: only a recorded wish can be accepted.
@@ -84,6 +116,10 @@ package enum StoreChange: Equatable, Sendable {
   case response(ResponseRecord)
   case noResponses(requester: UInt32)
   case network(NetworkRecord)
+  /// The network with its members and invites.
+  case noNetwork(UInt16)
+  case invite(InviteRecord)
+  case noInvite(network: UInt16, target: UInt32)
   case member(MemberRecord)
   case noMember(network: UInt16, node: UInt32)
 }
@@ -96,9 +132,13 @@ package struct StoredState: Equatable, Sendable {
   package var responses: [ResponseRecord] = []
   package var networks: [NetworkRecord] = []
   package var members: [MemberRecord] = []
+  package var invites: [InviteRecord] = []
+  /// The highest network id that was ever given, also to networks that are gone.
+  package var lastNetwork: UInt16 = 0
 
   package static func == (a: StoredState, b: StoredState) -> Bool {
     a.nodes == b.nodes && a.trust.elementsEqual(b.trust, by: ==) && a.handshakes == b.handshakes
       && a.responses == b.responses && a.networks == b.networks && a.members == b.members
+      && a.invites == b.invites && a.lastNetwork == b.lastNetwork
   }
 }

@@ -147,7 +147,7 @@ final class RegistryConnection: ChannelDuplexHandler {
 
   private func advance(_ context: ChannelHandlerContext) {
     while !isBusy, !isClosing, unwritableSince == nil, let request = waiting.first {
-      if delays < 30, service.mustWait(request, from: client) {
+      if delays < service.patience(request, from: client, hasWaited: delays > 0) {
         delays += 1
         isBusy = true
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)

@@ -14,6 +14,7 @@ enum RegistryListener {
       .serverChannelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
       .serverChannelOption(ChannelOptions.backlog, value: 1024)
       .childChannelOption(ChannelOptions.tcpOption(.tcp_nodelay), value: 1)
+      .childChannelOption(ChannelOptions.socketOption(.so_keepalive), value: 1)
       .childChannelOption(ChannelOptions.maxMessagesPerRead, value: 4)
       // What a client that does not read can make us hold.
       .childChannelOption(
@@ -71,7 +72,10 @@ private final class ProtocolChoice: ChannelInboundHandler, RemovableChannelHandl
       return
     }
     let local = Endpoint(context.channel.localAddress)?.address ?? IPv6Address(high: 0, low: 0)
-    let client = ClientSession(host: source, localHost: local, isProtected: isProtected, group: group)
+    let client = ClientSession(
+      host: source, localHost: local, isProtected: isProtected, group: group, presence: service.presence,
+      prober: { [channel = context.channel] in TCPProbe.start(on: channel) })
+    context.channel.closeFuture.whenComplete { _ in client.end() }
     let pipeline = context.pipeline.syncOperations
     do {
       if isProtected, let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }

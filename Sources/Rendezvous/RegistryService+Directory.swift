@@ -8,8 +8,8 @@ extension RegistryService {
     let client = request.client
     let now = now
     guard allowsLookup(request) else { return }
-    let viewers = client.identities
     perform(request.completion) { state throws(RequestError) in
+      let viewers = self.viewers(client, state)
       let node = try state.live(id, now: now)
       let isRelated = viewers.contains { state.areRelated($0, id) }
       let showsAll = node.isPublic || isRelated
@@ -80,7 +80,7 @@ extension RegistryService {
 
   /// What is private is told to the host that registered the asking node only, as the signature could be repeated.
   private func mayRead(_ own: NodeRecord, from client: ClientSession) -> Bool {
-    own.host == client.host || !configuration.bindsChangesToHost
+    own.host == client.host || client.isFresh(own.key) || !configuration.bindsChangesToHost
   }
 
   /// Where `client` finds `node`: directly, or by our beacon.
@@ -103,9 +103,8 @@ extension RegistryService {
     let now = now
     guard allowsLookup(request) else { return }
     guard requester != 0 else {
-      let viewers = request.client.identities
       return perform(request.completion) { state throws(RequestError) in
-        try self.found(name, by: viewers, request, state, now: now)
+        try self.found(name, by: self.viewers(request.client, state), request, state, now: now)
       }
     }
     // Our own clients say who asks; official ones rely on the connection (§5.4).

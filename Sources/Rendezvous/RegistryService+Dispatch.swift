@@ -26,6 +26,7 @@ extension RegistryService {
     }
     switch request.type {
     case "register": register(request)
+    case "prove_key": proveKey(request)
     case "heartbeat": heartbeat(request)
     case "deregister": deregister(request)
     case "rotate_key": rotateKey(request)
@@ -45,12 +46,26 @@ extension RegistryService {
     case "respond_handshake": respondHandshake(request)
     case "list_networks": listNetworks(request)
     case "create_network": createNetwork(request)
+    case "rename_network": renameNetwork(request)
+    case "delete_network": deleteNetwork(request)
+    case "set_network_enterprise": setEnterprise(request)
     case "join_network": joinNetwork(request)
     case "leave_network": leaveNetwork(request)
+    case "invite_to_network": invite(request)
+    case "poll_invites": pollInvites(request)
+    case "respond_invite": respondInvite(request)
     case "list_nodes": listNodes(request)
-    case "get_network_policy": networkPolicy(request)
+    case "promote_member": setRole(request, .admin)
+    case "demote_member": setRole(request, .member)
+    case "kick_member": kickMember(request)
+    case "transfer_ownership": transferOwnership(request)
+    case "get_member_role": memberRole(request)
+    case "set_member_tags": setMemberTags(request)
     case "get_member_tags": memberTags(request)
+    case "get_network_policy": networkPolicy(request)
+    case "set_network_policy": setNetworkPolicy(request)
     case "get_expr_policy": expressionPolicy(request)
+    case "set_expr_policy": setExpressionPolicy(request)
     case "beacon_list": beaconList(request)
     default:
       counters.add(.requestsUnknown)
@@ -74,6 +89,7 @@ extension RegistryService {
     _ then: @escaping @Sendable (inout RegistryState, NodeRecord) throws(RequestError) -> Reply
   ) {
     let now = now
+    let client = request.client
     let key: Bytes32
     do throws(RequestError) {
       key = try read { state throws(RequestError) in try state.live(node, now: now).key }
@@ -91,21 +107,62 @@ extension RegistryService {
     let body = { (state: inout RegistryState) throws(RequestError) -> Reply in
       let record = try state.live(node, now: now)
       guard record.key == key else { throw .badSignature }
-      let isHome = record.host == request.client.host
-      guard isHome || !binds else { throw .elsewhere }
-      if isHome { request.client.prove(node) }
+      let isFresh = client.isFresh(key)
+      guard isFresh || !record.provesFreshly else {
+        self.counters.add(.signaturesStale)
+        throw .proofRequired(client.nonce)
+      }
+      let isHome = record.host == client.host
+      guard isHome || isFresh || !binds else { throw .elsewhere }
+      if isHome { client.prove(node, key) }
       return try then(&state, record)
     }
     if isSoft { performSoft(request.completion, body) } else { perform(request.completion, body) }
   }
 
-  /// Throws unless the request carries the administrator's token, compared in constant time.
-  func requireAdmin(_ request: Request) throws(RequestError) {
-    guard let expected = configuration.adminToken, !expected.isEmpty else { throw .adminRequired }
+  /// The nodes as which a connection may read: those that signed on it, with the key they still have, from the host
+  /// where they still are.
+  func viewers(_ client: ClientSession, _ state: RegistryState) -> [UInt32] {
+    client.claims.filter { claim in
+      guard let record = state.nodes[claim.node], record.key == claim.key else { return false }
+      if record.provesFreshly { return client.isFresh(record.key) }
+      return record.host == client.host || !configuration.bindsChangesToHost
+    }.map(\.node)
+  }
+
+  /// Throws unless the request carries the administrator's token, or that of the network where there is one. A bare
+  /// node id proves nothing (§9.4): roles open what their owners sign themselves, the rest needs a token.
+  func requireAdmin(_ request: Request, of network: NetworkRecord? = nil) throws(RequestError) {
     let given = request.body.text("admin_token")
-    guard Self.isEqual(given, expected) else { throw .adminRequired }
+    // Both are compared always: the time tells neither which exists nor which came close.
+    let isAdmin = Self.isEqual(given, configuration.adminToken ?? "")
+    let isOfNetwork = Self.isEqual(given, network?.adminToken ?? "")
+    guard !given.isEmpty, isAdmin || isOfNetwork else { throw .adminRequired }
     guard !configuration.adminNeedsTLS || request.client.isProtected || request.client.host.isLoopback else {
       throw RequestError("cannot accept the admin token on this connection: TLS is required")
+    }
+  }
+
+  func isAdmin(_ request: Request, of network: NetworkRecord? = nil) -> Bool {
+    do throws(RequestError) {
+      try requireAdmin(request, of: network)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /// Runs `then` for whoever carries a token for the network.
+  func administer(
+    _ request: Request, _ id: UInt16,
+    _ then: (inout RegistryState, NetworkRecord) throws(RequestError) -> Reply
+  ) {
+    perform(request.completion) { state throws(RequestError) in
+      let network = state.networks[id]
+      try self.requireAdmin(request, of: network)
+      guard id != 0 else { throw RequestError("cannot change the backbone") }
+      guard let network else { throw RequestError("network \(id) not found") }
+      return try then(&state, network)
     }
   }
 

@@ -1,4 +1,4 @@
-// register, heartbeat, deregister, rotate_key, get_key_info (wire/registry §2.2, §2.3).
+// register, prove_key, heartbeat, deregister, rotate_key, get_key_info (wire/registry §2.2, §2.3).
 
 import Foundation
 import Wire
@@ -38,14 +38,20 @@ extension RegistryService {
       key: key, wanted: body.id("node_id"), owner: Self.clipped(body.text("owner"), Self.ownerLimit),
       version: Self.clipped(body.text("version"), Self.versionLimit), hostname: body.text("hostname"),
       host: client.host, endpoint: Endpoint(address: host, port: claimed.port), lan: Array(lan),
-      isRelayOnly: body.flag("relay_only"))
+      isRelayOnly: body.flag("relay_only"), isFresh: client.isFresh(key))
     perform(request.completion) { state throws(RequestError) in
-      let isNew = state.node(withKey: key) == nil
+      let known = state.node(withKey: key)
+      let isNew = known == nil
+      if let known, known.provesFreshly, !client.isFresh(key) {
+        self.counters.add(.signaturesStale)
+        throw .proofRequired(client.nonce)
+      }
+      guard !self.isConnectedElsewhere(known, client) else { throw .connectedElsewhere }
       let (node, nameError) = try state.register(registration, now: now)
       counters.add(.registrations)
       if isNew { counters.add(.registrationsNew) }
       table.allowRebinding(node.id)
-      client.prove(node.id)
+      client.prove(node.id, key)
       var members: [(String, JSONValue)] = [
         ("node_id", .number(node.id)), ("network_id", .integer(0)),
         ("address", .string(PilotAddress(network: 0, node: node.id).description)), ("public_key", .string(keyText)),
@@ -53,20 +59,61 @@ extension RegistryService {
       ]
       if !node.hostname.isEmpty { members.append(("hostname", .string(node.hostname))) }
       if let nameError { members.append(("hostname_error", .string(nameError.text))) }
+      // Official clients ignore it. Ours signs it, see `proveKey`.
+      members.append(("nonce", .string(client.nonce)))
       return request.ok(members)
     }
   }
 
-  /// True when the request must wait because its source registers many new keys. Known keys never wait: a site that
-  /// comes back after a power cut has only those (§9.6).
-  func mustWait(_ body: JSONValue, from client: ClientSession) -> Bool {
-    guard body.text("type") == "register", !admission.isExempt(client.host),
-      let key = Cryptography.key(base64: body.text("public_key")),
-      (try? read { $0.node(withKey: key) == nil }) == true
+  /// A key signs the nonce of its connection, and is from then on taken at nothing less: neither its registration nor
+  /// anything else it ever signed is worth something on another connection. Deregistering ends that.
+  func proveKey(_ request: Request) {
+    let (body, client) = (request.body, request.client)
+    let keyText = body.text("public_key")
+    guard let key = Cryptography.key(base64: keyText), !key.isZero else {
+      return finish(.failure(RequestError("invalid public key")), request.completion)
+    }
+    guard let signature = Cryptography.signature(base64: body.text("signature")),
+      Cryptography.verify(signature, over: "prove_key:\(client.nonce):\(keyText)", by: key)
+    else {
+      counters.add(.signaturesBad)
+      return finish(.failure(.badSignature), request.completion)
+    }
+    perform(request.completion) { state throws(RequestError) in
+      guard client.proveFresh(key) else { throw RequestError("too many keys on one connection") }
+      if var record = state.node(withKey: key), record.isRegistered {
+        record.provesFreshly = true
+        state.update(record)
+      }
+      return request.ok()
+    }
+  }
+
+  /// Whether the node has a connection from where it registered, and `client` comes from elsewhere without a proof that
+  /// it is no repetition of an old registration.
+  private func isConnectedElsewhere(_ record: NodeRecord?, _ client: ClientSession) -> Bool {
+    guard let record, record.isRegistered, configuration.bindsChangesToHost, record.host != client.host,
+      !client.isFresh(record.key)
     else { return false }
-    guard !newKeys.allows(client.host.limitKey, now: now) else { return false }
+    return presence.isConnected(record.id, from: record.host)
+  }
+
+  /// For how many quarters of a second the request may have to wait; 0 is not at all.
+  ///
+  /// Registrations wait when their source brings many new keys, but never known ones: a site that comes back after a
+  /// power cut has only those (§9.6). And when the node is still connected from another host: a node that moved has
+  /// left connections there whose end shows when they are probed.
+  func patience(_ body: JSONValue, from client: ClientSession, hasWaited: Bool) -> Int {
+    guard body.text("type") == "register", let key = Cryptography.key(base64: body.text("public_key")) else { return 0 }
+    if let known = try? read({ $0.node(withKey: key) }) {
+      // A node that signs nonces is told so at once and then has not to wait.
+      guard !known.provesFreshly, isConnectedElsewhere(known, client) else { return 0 }
+      if !hasWaited { presence.probe(known.id, at: known.host) }
+      return Int(configuration.limits.displacementTime * 4)
+    }
+    guard !admission.isExempt(client.host), !newKeys.allows(client.host.limitKey, now: now) else { return 0 }
     counters.add(.registrationsDelayed)
-    return true
+    return 30
   }
 
   func heartbeat(_ request: Request) {
@@ -74,9 +121,10 @@ extension RegistryService {
     let now = now
     signed(request, by: node, "heartbeat:\(node)", .anywhere, isSoft: true) { state, record throws(RequestError) in
       // A node that moved keeps its heartbeat going and nobody would learn where it is: told that it is unknown, it
-      // registers at once. Not more often than every 30 s, for hosts whose connections leave by several addresses.
+      // registers at once. Not while it is still connected from where it was, and not more often than every 30 s, for
+      // hosts whose connections leave by several addresses.
       if self.configuration.bindsChangesToHost, record.host != request.client.host,
-        self.moves.allows(node, now: now)
+        !self.presence.isConnected(node, from: record.host), self.moves.allows(node, now: now)
       {
         throw .nodeNotFound(node)
       }

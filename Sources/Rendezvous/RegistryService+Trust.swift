@@ -11,7 +11,8 @@ extension RegistryService {
     let limit = configuration.limits.reportsPerNode
     signed(request, by: node, "report_trust:\(node):\(peer)", .registeredHost) { state, _ throws(RequestError) in
       guard node != peer else { throw RequestError("cannot trust itself") }
-      guard state.nodes[peer] != nil else { throw .nodeNotFound(peer) }
+      guard peer != 0 else { throw .nodeNotFound(peer) }
+      // Known or not: after a loss of the database one of two comes back first, and official daemons report once.
       guard state.trust[node]?.contains(peer) == true || state.trust[node, default: []].count < limit else {
         throw RequestError("too many trust reports")
       }
@@ -40,8 +41,8 @@ extension RegistryService {
     let a = request.body.id("node_id")
     let b = request.body.id("peer_id")
     guard a != b else { return finish(.success(request.ok([("trusted", .bool(false))])), request.completion) }
-    let viewers = request.client.identities
     perform(request.completion) { state throws(RequestError) in
+      let viewers = self.viewers(request.client, state)
       let mayKnow = [a, b].contains { id in
         viewers.contains(id) || state.nodes[id]?.host == request.client.host
       }

@@ -27,6 +27,7 @@ final class RegistryService: Sendable {
   let logger: Logger
   let table: BeaconTable
   let admission: ClientAdmission
+  let presence = Presence()
   private let state: Mutex<RegistryState>
   private let store: RegistryStore
   private let settled: Mutex<StoreWriter?>

@@ -14,6 +14,8 @@ struct Registration: Sendable {
   var endpoint: Endpoint
   var lan: [Endpoint]
   var isRelayOnly: Bool
+  /// The key has signed a nonce of the connection.
+  var isFresh = false
 }
 
 extension RegistryState {
@@ -32,6 +34,7 @@ extension RegistryState {
     // A node that was away as long as to be forgotten is private again until it says otherwise (§4.5).
     if !isLive(node, now: now) { node.isPublic = false }
     node.isRegistered = true
+    if registration.isFresh { node.provesFreshly = true }
     node.owner = registration.owner
     node.version = registration.version
     node.host = registration.host
@@ -58,10 +61,12 @@ extension RegistryState {
     try setHostname("", of: &node, now: now)
     node.isRegistered = false
     node.isPublic = false
+    node.provesFreshly = false
     node.tags = []
     node.lanAddresses = []
     update(node)
     for network in networksOfNode[node.id] ?? [] { leave(node.id, network) }
+    for network in (invites[node.id] ?? [:]).keys { dropInvite(of: node.id, to: network) }
     for peer in trust[node.id] ?? [] { removeTrust(node.id, in: peer) }
     dropInbox(of: node.id)
   }

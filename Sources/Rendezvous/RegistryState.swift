@@ -9,6 +9,7 @@ struct RegistryState: Sendable {
   private(set) var nodes: [UInt32: NodeRecord] = [:]
   private var idByKey: [Bytes32: UInt32] = [:]
   private var idByHostname: [String: UInt32] = [:]
+  private var idsByHost: [IPv6Address: Set<UInt32>] = [:]
   /// Ids that were promised to keys other than the derivation would say, also when those have not come yet.
   private var exceptions: [Bytes32: UInt32] = [:]
   private var promised: [UInt32: Bytes32] = [:]
@@ -20,6 +21,10 @@ struct RegistryState: Sendable {
   var networks: [UInt16: NetworkRecord] = [:]
   var members: [UInt16: [UInt32: MemberRecord]] = [:]
   var networksOfNode: [UInt32: Set<UInt16>] = [:]
+  /// By invited node, then network.
+  var invites: [UInt32: [UInt16: InviteRecord]] = [:]
+  /// The highest network id ever given.
+  var lastNetwork: UInt16 = 0
 
   private(set) var changes: [StoreChange] = []
   /// Nodes whose `lastSeen` moved since it was last written.
@@ -40,6 +45,7 @@ struct RegistryState: Sendable {
     for node in stored.nodes {
       nodes[node.id] = node
       idByKey[node.key] = node.id
+      if node.isRegistered { idsByHost[node.host, default: []].insert(node.id) }
       if !node.hostname.isEmpty { idByHostname[node.hostname] = node.id }
     }
     for (node, peer) in stored.trust { trust[node, default: []].insert(peer) }
@@ -50,6 +56,8 @@ struct RegistryState: Sendable {
       members[member.network, default: [:]][member.node] = member
       networksOfNode[member.node, default: []].insert(member.network)
     }
+    for invite in stored.invites { invites[invite.target, default: [:]][invite.network] = invite }
+    lastNetwork = stored.lastNetwork
   }
 
   mutating func note(_ change: StoreChange) { changes.append(change) }
@@ -71,9 +79,18 @@ struct RegistryState: Sendable {
 
   func node(withKey key: Bytes32) -> NodeRecord? { idByKey[key].flatMap { nodes[$0] } }
 
+  /// Nodes that registered from `host`, a bounded number of them.
+  func nodes(at host: IPv6Address) -> some Sequence<UInt32> { (idsByHost[host] ?? []).prefix(256) }
+
   mutating func update(_ node: NodeRecord) {
-    guard nodes[node.id] != node else { return }
+    let old = nodes[node.id]
+    guard old != node else { return }
     nodes[node.id] = node
+    if let old, old.host != node.host || !node.isRegistered {
+      idsByHost[old.host]?.remove(node.id)
+      if idsByHost[old.host]?.isEmpty == true { idsByHost[old.host] = nil }
+    }
+    if node.isRegistered { idsByHost[node.host, default: []].insert(node.id) }
     note(.node(node))
   }
 

@@ -43,6 +43,9 @@ package struct RendezvousLimits: Sendable {
   /// Keys never seen before, per source: this many at once, then this many a second; more wait (§9.6).
   package var newKeysBurst = 64.0
   package var newKeysPerSecond = 4.0
+  /// How long a registration waits for the end of the node's connections from another host: longer than a probe takes
+  /// to end one without a client, shorter than clients wait for a reply (8 s ours, 30 s official ones).
+  package var displacementTime = 7.0
   /// Per source address.
   package var requestsPerSecond = 2000.0
   package var lookupsPerSecond = 500.0

@@ -17,6 +17,8 @@ package final class RendezvousServer: Sendable {
     package var registry: Endpoint
     package var beacon: Endpoint
     package var http: Endpoint?
+    /// SHA-256 of the certificate in lower-case hexadecimal, what clients pin; nil without TLS.
+    package var certificatePin: String?
   }
 
   private struct Running: Sendable {
@@ -58,7 +60,7 @@ package final class RendezvousServer: Sendable {
         beaconPort: beaconEndpoint.port, counters: counters, logger: logger)
       try await attach(service, to: beacon)
       let registry = try await listening("registry", configuration.registryListen) {
-        try await RegistryListener.bind($0, service: service, tls: tls, on: registryThreads)
+        try await RegistryListener.bind($0, service: service, tls: tls?.context, on: registryThreads)
       }
       channels.append(registry)
       guard let registryEndpoint = Endpoint(registry.localAddress) else { throw ChannelError.unknownLocalAddress }
@@ -74,7 +76,7 @@ package final class RendezvousServer: Sendable {
         directory: directory, service: service, channels: channels, groups: groups,
         ticks: [startTicking(service, on: registryThreads.next())])
       running.withLock { $0 = started }
-      return Bound(registry: registryEndpoint, beacon: beaconEndpoint, http: http)
+      return Bound(registry: registryEndpoint, beacon: beaconEndpoint, http: http, certificatePin: tls?.pin)
     } catch {
       for channel in channels { try? await channel.close().get() }
       for group in groups { try? await group.shutdownGracefully() }
@@ -96,6 +98,9 @@ package final class RendezvousServer: Sendable {
     for group in stopping.groups { try? await group.shutdownGracefully() }
     stopping.directory.release()
   }
+
+  /// Open connections to the registry.
+  package var connections: Int { running.withLock { $0?.service.admission.connections ?? 0 } }
 
   // MARK: Parts
 
@@ -146,16 +151,19 @@ package final class RendezvousServer: Sendable {
     }
   }
 
-  private func makeTLS() throws -> NIOSSLContext? {
+  private func makeTLS() throws -> (context: NIOSSLContext, pin: String)? {
     switch (configuration.tlsCertificate, configuration.tlsKey) {
     case (nil, nil): return nil
     case (let certificate?, let key?):
       do {
-        let chain = try NIOSSLCertificate.fromPEMFile(certificate).map(NIOSSLCertificateSource.certificate)
+        let certificates = try NIOSSLCertificate.fromPEMFile(certificate)
+        guard let leaf = certificates.first else { throw NIOSSLError.failedToLoadCertificate }
+        let chain = certificates.map(NIOSSLCertificateSource.certificate)
         let key = try NIOSSLPrivateKey(file: key, format: .pem)
         var settings = TLSConfiguration.makeServerConfiguration(certificateChain: chain, privateKey: .privateKey(key))
         settings.minimumTLSVersion = .tlsv13
-        return try NIOSSLContext(configuration: settings)
+        let pin = Cryptography.hexadecimal(Cryptography.sha256(try leaf.toDERBytes()))
+        return (try NIOSSLContext(configuration: settings), pin)
       } catch {
         throw RendezvousError(
           .certificateUnusable, "cannot use the TLS certificate \(certificate): \(error)",

@@ -4,8 +4,17 @@
 /// (wire/registry §4.3); the rest is for people.
 struct RequestError: Error, Equatable {
   var text: String
+  /// What the client signs to be let in after all.
+  var nonce: String?
 
   init(_ text: String) { self.text = text }
+
+  /// The node's key has proven itself with a nonce before, so anybody may have recorded its other signatures.
+  static func proofRequired(_ nonce: String) -> RequestError {
+    var error = RequestError("signature of the nonce required: this node proves its key on every connection")
+    error.nonce = nonce
+    return error
+  }
 
   static func nodeNotFound(_ id: UInt32) -> RequestError { RequestError("node \(id): node not found") }
   static let badSignature = RequestError("signature verification failed")
@@ -17,5 +26,11 @@ struct RequestError: Error, Equatable {
   static let refused = RequestError("request failed")
   static let elsewhere = RequestError("cannot do this from another address than the node registered from")
 
-  var reply: JSONValue { .object([.init("type", .string("error")), .init("error", .string(text))]) }
+  static let connectedElsewhere = RequestError(
+    "cannot register: the node is connected from another address, try again when that connection is gone")
+
+  var reply: JSONValue {
+    let nonce = nonce.map { [JSONValue.Member("nonce", .string($0))] } ?? []
+    return .object([.init("type", .string("error")), .init("error", .string(text))] + nonce)
+  }
 }

@@ -40,6 +40,7 @@ struct DirectoryQueryTests {
       }
     }
     #expect(registry.count("lookup") == before + 1)
+    await registry.request("resolve_hostname")
     #expect(registry.count("resolve_hostname") == 1)
     await node.stop()
     await registry.stop()
@@ -60,6 +61,7 @@ struct DirectoryQueryTests {
       await node.directory.age(by: .seconds(150))
     }
     #expect(registry.count("lookup") == before + 1)
+    await registry.request("resolve_hostname")
     #expect(registry.count("resolve_hostname") == 1)
     registry.follow { _ in [.normal] }
     await node.directory.age(by: .seconds(250))
@@ -85,21 +87,29 @@ struct DirectoryQueryTests {
     await registry.stop()
   }
 
-  @Test("the signed form of a name question comes first; a registry that refuses it is asked plainly from then on")
+  @Test("names are asked for with a signature where the registry gave a nonce, and plainly elsewhere")
   func plainNames() async throws {
     let temporary = TemporaryDirectory()
     let registry = try await ScriptedRegistry()
     let node = try TestNode(temporary, port: registry.port)
     await node.connected()
-    registry.follow { request in
-      request.type == "resolve_hostname" && request.body["signature"] != nil
-        ? [.error("signature invalid")] : [.normal]
-    }
     #expect(await node.directory.node(named: "peer-9") == found9)
+    let start = node.events.all.count
+    registry.follow { request in
+      guard request.type == "register" else { return [.normal] }
+      return [
+        .reply(
+          .object([
+            "type": .text("register_ok"), "node_id": .id(7), "address": .text("0:0000.0000.0007"), "nonce": .text("n"),
+          ]))
+      ]
+    }
+    await node.directory.registerAgain()
+    await node.registered(after: start)
     _ = await node.directory.node(named: "peer-10")
-    await registry.request("resolve_hostname", number: 3)
+    await registry.request("resolve_hostname", number: 2)
     let asked = registry.requests.all.filter { $0.type == "resolve_hostname" }
-    #expect(asked.map { $0.body["signature"] != nil } == [true, false, false])
+    #expect(asked.map { $0.body["signature"] != nil } == [false, true])
     await node.stop()
     await registry.stop()
   }

@@ -230,7 +230,7 @@ import Wire
   func unknownRequests() async throws {
     try await Rendezvous.running { rendezvous in
       let client = try rendezvous.connect()
-      for type in ["", "nonsense", "subscribe_replication", "beacon_register", "submit_badge", "delete_network"] {
+      for type in ["", "nonsense", "subscribe_replication", "beacon_register", "submit_badge", "get_audit_log"] {
         #expect(try client.ask(type).text("error") == "unknown message type")
       }
       #expect(try client.ask(.object([.init("type", .integer(1))])).text("error") == "unknown message type")

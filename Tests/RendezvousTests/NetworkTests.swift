@@ -19,7 +19,7 @@ import Wire
       let admin: (String, JSONValue) = ("admin_token", "operator")
       #expect(try create([("name", "backbone"), admin]).text("error") == "invalid network name")
       #expect(try create([("name", "team"), ("join_rule", "token"), admin]).text("error").contains("require"))
-      #expect(try create([("name", "team"), ("join_rule", "invite"), admin]).text("error").contains("cannot"))
+      #expect(try create([("name", "team"), ("join_rule", "secret"), admin]).text("error").contains("cannot"))
       let made = try create([("name", "team"), ("join_rule", "open"), ("node_id", .number(id)), admin])
       #expect(made.text("type") == "create_network_ok")
       #expect(made.network("network_id") == 1)

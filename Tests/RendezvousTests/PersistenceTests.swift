@@ -230,19 +230,27 @@ import Wire
     (node.owner, node.version, node.hostname) = ("o", "v", "h")
     node.tags = ["a", "b"]
     node.lanAddresses = [try #require(Endpoint("10.0.0.1:1")), try #require(Endpoint("[fd00::1]:2"))]
-    (node.isPublic, node.isRelayOnly) = (true, true)
+    (node.isPublic, node.isRelayOnly, node.provesFreshly) = (true, true, true)
+    var network = NetworkRecord(id: 65534, name: "n", rule: .invite, token: "t", createdAt: 1)
+    (network.adminToken, network.isEnterprise, network.rules, network.expression) = ("a", true, "{}", "[]")
+    network.policy = NetworkPolicyRecord(maxMembers: .max, allowedPorts: [1, 65535], text: "d")
     let expected = StoredState(
       nodes: [node], trust: [(1, 2)],
       handshakes: [.init(sender: 1, target: 2, justification: "j", at: 3, state: .delivered)],
       responses: [.init(requester: 1, peer: 2, isAccepted: true, at: 3)],
-      networks: [.init(id: 65535, name: "n", rule: .token, token: "t", createdAt: 1)],
-      members: [.init(network: 65535, node: 1, role: .owner, joinedAt: 2)])
+      networks: [network],
+      members: [.init(network: 65534, node: 1, role: .owner, joinedAt: 2, tags: ["x", "y"])],
+      invites: [.init(network: 65534, target: 3, inviter: 1, at: 4)], lastNetwork: 65535)
+    let gone = NetworkRecord(id: 65535, name: "gone", rule: .open, token: "", createdAt: 1)
     let store = try RegistryStore(directory: directory)
     #expect(try store.synchronousSetting == 2)
     try store.apply([
       .node(node), .trust(1, 2, isTrusted: true), .trust(3, 4, isTrusted: true), .trust(3, 4, isTrusted: false),
       .handshake(expected.handshakes[0]), .response(expected.responses[0]), .network(expected.networks[0]),
-      .member(expected.members[0]),
+      .member(expected.members[0]), .invite(expected.invites[0]),
+      .invite(.init(network: 65534, target: 4, inviter: 1, at: 4)), .noInvite(network: 65534, target: 4),
+      .network(gone), .member(.init(network: 65535, node: 1, role: .member, joinedAt: 2)),
+      .invite(.init(network: 65535, target: 3, inviter: 1, at: 4)), .noNetwork(65535),
     ])
     store.close()
     let again = try RegistryStore(directory: directory)

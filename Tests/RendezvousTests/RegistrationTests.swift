@@ -90,6 +90,7 @@ import Wire
     try await Rendezvous.running { rendezvous in
       let node = TestNode()
       let id = try rendezvous.connect(from: "127.0.0.2").enroll(node)
+      try await rendezvous.eventually("its old connection is gone") { rendezvous.server.connections == 0 }
       let moved = try rendezvous.connect(from: "127.0.0.3")
       #expect(try moved.heartbeat(node, id).text("error").contains("node not found"))
       // Not twice in a row: a host with several addresses would never come to rest.

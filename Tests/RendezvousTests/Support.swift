@@ -190,6 +190,12 @@ final class RegistrySocket: Sendable {
     return try #require(try reply(), "the server closed the connection")
   }
 
+  /// Sends a request as it stands, as a recorded one, and returns the text of the reply.
+  func ask(bytes text: String) throws -> String {
+    try send(Self.frame(Array(text.utf8)))
+    return try #require(try reply(), "the server closed the connection").text
+  }
+
   func ask(_ type: String, _ members: [(String, JSONValue)] = []) throws -> JSONValue {
     try ask(.object([.init("type", .string(type))] + members.map { .init($0.0, $0.1) }))
   }

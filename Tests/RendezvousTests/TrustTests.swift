@@ -60,7 +60,7 @@ import Wire
     } _: { rendezvous in
       let pair = try Pair(rendezvous)
       #expect(try pair.first.reportTrust(pair.a, pair.x, in: pair.x).text("error") == "cannot trust itself")
-      #expect(try pair.first.reportTrust(pair.a, pair.x, in: 5).text("error").contains("not found"))
+      #expect(try pair.first.reportTrust(pair.a, pair.x, in: 0).text("error").contains("not found"))
       let third = try pair.first.enroll(TestNode())
       _ = try pair.first.reportTrust(pair.a, pair.x, in: pair.y)
       #expect(try pair.first.reportTrust(pair.a, pair.x, in: third).text("error").contains("too many"))
