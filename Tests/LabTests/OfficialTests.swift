@@ -40,7 +40,11 @@ final class OfficialAgent {
 
   init(_ name: String, _ flags: [String], in fleet: Fleet) throws {
     namespace = try fleet.lab.namespace(name)
-    _ = try fleet.connect(namespace)
+    let underlay = try fleet.connect(namespace)
+    // With a default route the official daemon waits at its start for something outside.
+    let router = underlay.dropLast() + "1"
+    try namespace.command("ip route add 10.77.0.0/16 via \(router)")
+    for family in ["-4", "-6"] { try namespace.command("ip \(family) route del default") }
     let home = "\(fleet.lab.directory)/\(name)-home"
     try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true)
     socket = "\(fleet.lab.directory)/\(name)-official.sock"
