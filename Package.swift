@@ -51,21 +51,25 @@ enum Kind { case library, program, tests, shim }
 var rooms: [Room] = [
   room("Shim", [], [.product(name: "Crypto", package: "swift-crypto")], kind: .shim),
   room("Wire", []),
+  room("JSON", []),
   room("Session", ["Wire", "Shim"]),
   room("LinkIO", ["Wire", "Shim"]),
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
   room("Traversal", ["Wire"]),
   room("Streams", ["Wire"]),
-  room("Directory", ["Wire", "Session"], [nioCore, nioPosix, logging]),
+  room("Directory", ["Wire", "JSON", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
   room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
   room(
     "TunControl",
-    ["Engine", "Session", "LinkIO", "Wire", "Shim", "Traversal", "Streams", "Directory", "Naming", "Rendezvous"],
+    [
+      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "Streams", "Directory",
+      "Naming", "Rendezvous",
+    ],
     [nioCore, nioPosix, logging, toml]),
-  room("PilotTunCommand", ["TunControl", "Directory", "Wire"], [arguments, logging], kind: .program),
+  room("PilotTunCommand", ["TunControl", "Directory", "Wire", "JSON"], [arguments, logging], kind: .program),
   room("PilotRendezvousCommand", ["Rendezvous", "Wire"], [arguments, logging], kind: .program),
-  room("PilotctlCommand", ["TunControl", "Directory", "Wire"], [logging], kind: .program),
+  room("PilotctlCommand", ["TunControl", "Directory", "Wire", "JSON"], [logging], kind: .program),
   room("SeededRandom", []),
   room("Simulator", ["Wire", "Session", "Traversal", "SeededRandom"]),
 
@@ -76,19 +80,19 @@ var rooms: [Room] = [
   room("StreamsTests", ["SeededRandom", "Streams", "Wire"], kind: .tests),
   room("TraversalTests", ["SeededRandom", "Traversal", "Wire", "Simulator"], kind: .tests),
   room(
-    "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging],
-    kind: .tests),
+    "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "JSON", "Session"],
+    [nioCore, nioPosix, logging], kind: .tests),
   room("NamingTests", ["SeededRandom", "Naming", "Wire"], [logging], kind: .tests),
   room(
     "RendezvousTests", ["SeededRandom", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging, database],
     kind: .tests),
   room(
     "TunControlTests",
-    ["SeededRandom", "TunControl", "Wire", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
+    ["SeededRandom", "TunControl", "Wire", "JSON", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; those below are in WireTests and SessionTests.
   room(
-    "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "Shim", "Directory", "Rendezvous"], [nioCore],
+    "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Directory", "Rendezvous"], [nioCore],
     kind: .tests),
   room(
     "LabTests", ["SeededRandom", "Wire", "Shim", "PilotTunCommand", "PilotRendezvousCommand", "PilotctlCommand"],

@@ -2,6 +2,7 @@
 // NodeStore at start; never replaced by it.
 
 import Glibc
+import JSON
 import Session
 import Wire
 

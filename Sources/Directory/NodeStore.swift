@@ -2,6 +2,7 @@
 // by Directory and the node. What the files hold: IdentityFile, PeerBook, TrustBook.
 
 import Glibc
+import JSON
 package import Logging
 import NIOPosix
 package import Session

@@ -1,5 +1,6 @@
 // Networks (wire/registry §2.6).
 
+import JSON
 package import Wire
 
 extension RegistryClient {

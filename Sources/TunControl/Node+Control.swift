@@ -1,8 +1,9 @@
 // The verbs of the control socket.
 
-package import Directory
+import Directory
 import Engine
 import Glibc
+package import JSON
 import Session
 import Wire
 

@@ -3,6 +3,7 @@
 import Directory
 import Engine
 import Glibc
+import JSON
 import LinkIO
 import Naming
 import Session

@@ -1,5 +1,6 @@
 // Questions: caches, coalescing, answers while the registry is away.
 
+import JSON
 import Testing
 import Wire
 

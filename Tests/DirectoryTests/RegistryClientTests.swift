@@ -1,5 +1,6 @@
 // One connection against a scripted registry: order, errors, silence, closes, garbage.
 
+import JSON
 import Session
 import Synchronization
 import Testing

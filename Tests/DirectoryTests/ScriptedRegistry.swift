@@ -1,6 +1,7 @@
 // A registry that does what a test tells it: by default it answers as a well-behaved one; a script may answer
 // differently, keep silent, close, or send anything.
 
+import JSON
 import NIOCore
 import NIOPosix
 import Synchronization
