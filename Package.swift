@@ -57,13 +57,14 @@ var rooms: [Room] = [
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
   room("Traversal", ["Wire"]),
   room("Streams", ["Wire"]),
+  room("LocalSocket", ["Wire", "JSON"]),
   room("Directory", ["Wire", "JSON", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
   room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
   room(
     "TunControl",
     [
-      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "Streams", "Directory",
+      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "Streams", "LocalSocket", "Directory",
       "Naming", "Rendezvous",
     ],
     [nioCore, nioPosix, logging, toml]),
@@ -78,6 +79,7 @@ var rooms: [Room] = [
   room("LinkIOTests", ["SeededRandom", "LinkIO", "Wire", "Shim"], kind: .tests),
   room("EngineTests", ["SeededRandom", "Engine", "Session", "LinkIO", "Wire", "Shim"], kind: .tests),
   room("StreamsTests", ["SeededRandom", "Streams", "Wire"], kind: .tests),
+  room("LocalSocketTests", ["SeededRandom", "LocalSocket", "Wire"], kind: .tests),
   room("TraversalTests", ["SeededRandom", "Traversal", "Wire", "Simulator"], kind: .tests),
   room(
     "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "JSON", "Session"],
@@ -90,7 +92,8 @@ var rooms: [Room] = [
     "TunControlTests",
     ["SeededRandom", "TunControl", "Wire", "JSON", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
     [logging, nioCore, nioPosix], kind: .tests),
-  // Replays the fuzz corpora of Engine, Directory and Rendezvous; those below are in WireTests and SessionTests.
+  // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests
+  // and LocalSocketTests.
   room(
     "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Directory", "Rendezvous"], [nioCore],
     kind: .tests),
