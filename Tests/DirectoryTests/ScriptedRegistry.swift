@@ -158,6 +158,9 @@ final class ScriptedRegistry: Sendable {
       members["requests"] = .list([])
       members["responses"] = .list([])
     case "join_network": members["network_id"] = request.body["network_id"]
+    case "rotate_key":
+      members["node_id"] = .integer(node)
+      members["public_key"] = request.body["new_public_key"]
     case "check_trust": members["trusted"] = .bool(false)
     default: break
     }
