@@ -90,7 +90,10 @@ var rooms: [Room] = [
     kind: .tests),
   room(
     "TunControlTests",
-    ["SeededRandom", "TunControl", "Wire", "JSON", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
+    [
+      "SeededRandom", "TunControl", "Wire", "JSON", "Session", "LocalSocket", "Directory", "Rendezvous", "Engine",
+      "PilotTunCommand", "PilotctlCommand",
+    ],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests
   // and LocalSocketTests.

@@ -182,7 +182,7 @@ extension Node {
     }
     let now = Clock.now()
     let verdict = PeerPolicy.verdict(
-      isTrusted: trust.isAdmitted, isOwnPublic: configuration.isPublic, isPeerPublic: record.isPublic,
+      isTrusted: trust.isAdmitted, isOwnPublic: isPublic, isPeerPublic: record.isPublic,
       hasPeerCome: false, wasTrusted: withdrawn.contains(record.node))
     let peer = PeerState(
       index: index, record: record, trust: trust, verdict: verdict,
@@ -217,11 +217,11 @@ extension Node {
     let wasAdmitted = peer.verdict.admission == .all
     if peer.trust.isAdmitted {
       withdrawn.remove(peer.node)
-    } else if wasAdmitted, !configuration.isPublic, withdrawn.count < 65_536 {
+    } else if wasAdmitted, !isPublic, withdrawn.count < 65_536 {
       withdrawn.insert(peer.node)
     }
     let verdict = PeerPolicy.verdict(
-      isTrusted: peer.trust.isAdmitted, isOwnPublic: configuration.isPublic, isPeerPublic: peer.record.isPublic,
+      isTrusted: peer.trust.isAdmitted, isOwnPublic: isPublic, isPeerPublic: peer.record.isPublic,
       hasPeerCome: peer.hasCome, wasTrusted: withdrawn.contains(peer.node))
     guard verdict != peer.verdict else { return }
     peer.verdict = verdict
