@@ -20,14 +20,14 @@ package struct LocalSocketServer: Sendable {
   /// Clients whose queue is full, or who finish and have something left to read.
   var watched: Set<ClientID> = []
   /// The client whose frames are being carried out: it needs nobody to go on with it.
-  private(set) var working: ClientID?
+  var working: ClientID?
   /// Clients with an open connection.
   private(set) var connectedCount = 0
   private var lastClient: UInt64 = 0
   private var lastRequest: UInt64 = 0
   private var lastStream: UInt32 = 0
   private var actions: [Action] = []
-  private var changed: Set<ClientID> = []
+  var changed: Set<ClientID> = []
   private var counts: [LocalSocketCount: Int] = [:]
 
   package init(reservedPorts: Set<UInt16>, limits: LocalSocketLimits = LocalSocketLimits()) {
@@ -127,126 +127,6 @@ package struct LocalSocketServer: Sendable {
     leave(id)
     act(.disconnect(id))
     work(id, now)
-  }
-
-  // MARK: Input
-
-  /// False while a Send of this client has no room, or too much of it is unanswered or unread: do not read from it.
-  package func wantsInput(_ id: ClientID) -> Bool {
-    guard let client = clients[id] else { return false }
-    return client.phase == .open && client.blocked == nil && !isBusy(client)
-  }
-
-  /// A request is in progress until its answer is among the first frames of the queue.
-  private func isBusy(_ client: Client) -> Bool {
-    let behind = max(0, client.output.frameCount - limits.queuedFrames)
-    return client.unanswered + behind >= limits.requestsPerClient || client.output.byteCount >= limits.repliesBytes
-  }
-
-  private func carriesOn(_ id: ClientID) -> Bool {
-    guard let client = clients[id] else { return false }
-    return client.blocked == nil && !isBusy(client)
-  }
-
-  /// Carries out what this client sent, as far as it goes, and what follows from there being nothing more.
-  mutating func work(_ id: ClientID, _ now: UInt64) {
-    let outer = working
-    working = id
-    defer { working = outer }
-    while carriesOn(id) {
-      switch clients[id]?.reader.next() {
-      case .frame(let number, let body): carryOut(number, body, id, now)
-      case .tooLong:
-        count(.frameTooLong)
-        clients[id]?.reader.removeAll()
-        if clients[id]?.phase == .open { clients[id]?.phase = .finishing }
-      case .incomplete, nil:
-        settle(id, now)
-        noteChange(id)
-        return
-      }
-    }
-    noteChange(id)
-  }
-
-  private mutating func noteChange(_ id: ClientID) {
-    if let phase = clients[id]?.phase, phase != .gone { changed.insert(id) }
-  }
-
-  /// Everything that came is carried out: the end of a client that sends nothing more.
-  private mutating func settle(_ id: ClientID, _ now: UInt64) {
-    guard let phase = clients[id]?.phase, phase != .open else { return }
-    release(id, now)
-    guard let client = clients[id] else { return }
-    if phase == .gone {
-      clients[id] = nil
-      if client.unanswered > 0 { requests = requests.filter { $0.value.client != id } }
-    } else if client.isDeaf || client.unanswered == 0 && client.output.isEmpty {
-      disconnect(id, now)
-    } else {
-      watch(id, now)
-    }
-  }
-
-  private mutating func release(_ id: ClientID, _ now: UInt64) {
-    guard let client = clients[id], !client.isReleased else { return }
-    clients[id]?.isReleased = true
-    clients[id]?.reader.removeAll()
-    for stream in client.streams.sorted(by: { $0.number < $1.number }) {
-      if streams[stream]?.phase == .dialing {
-        act(.cancelDial(stream))
-        answerDial(stream, LocalFrame.error(LocalDialFailure.canceled.text), now)
-      } else {
-        act(.close(stream))
-      }
-      forget(stream)
-    }
-    dropPastDials()
-    for port in client.ports.sorted() {
-      owners[port] = nil
-      act(.unbind(port: port))
-    }
-    clients[id]?.ports = []
-    notices = notices.filter { $0.value.client != id }
-  }
-
-  // MARK: Output
-
-  /// What is to be written to this client.
-  package func pendingOutput(of id: ClientID) -> ArraySlice<UInt8> { clients[id]?.output.pending ?? [] }
-
-  /// The first `count` bytes of it are written.
-  package mutating func wrote(_ id: ClientID, _ count: Int, now: UInt64) {
-    guard count > 0, let wasFull = clients[id]?.output.isFull else { return }
-    clients[id]?.output.remove(count, limits)
-    clients[id]?.lastWritten = now
-    watch(id, now)
-    if wasFull, clients[id]?.output.isFull == false { act(.resume(id)) }
-    work(id, now)
-  }
-
-  /// False while the queue of the stream's client is full: do not read from the stream, so that its window closes.
-  package func wantsData(_ stream: StreamID) -> Bool {
-    guard let owner = streams[stream]?.client, let client = clients[owner] else { return true }
-    return !client.output.isFull
-  }
-
-  /// Queues a frame; nothing for a client that is gone.
-  mutating func queue(_ frame: [UInt8], to id: ClientID, _ now: UInt64) {
-    guard let phase = clients[id]?.phase, phase != .gone, clients[id]?.isDeaf == false else { return }
-    clients[id]?.output.append(frame, limits)
-    watch(id, now)
-    changed.insert(id)
-  }
-
-  /// Notes whether the client has to take something before long (`stalled`), and from when that counts.
-  private mutating func watch(_ id: ClientID, _ now: UInt64) {
-    let isWatched = clients[id].map { $0.output.isFull || $0.phase == .finishing && !$0.output.isEmpty }
-    if isWatched != true {
-      watched.remove(id)
-    } else if watched.insert(id).inserted {
-      clients[id]?.lastWritten = now
-    }
   }
 
   // MARK: Numbers and notes
