@@ -51,25 +51,27 @@ enum Kind { case library, program, tests, shim }
 var rooms: [Room] = [
   room("Shim", [], [.product(name: "Crypto", package: "swift-crypto")], kind: .shim),
   room("Wire", []),
+  room("JSON", []),
   room("Session", ["Wire", "Shim"]),
   room("LinkIO", ["Wire", "Shim"]),
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
   room("Traversal", ["Wire"]),
   room("Streams", ["Wire"]),
-  room("Gateway", ["Engine", "Streams", "Wire", "Shim"]),
-  room("Directory", ["Wire", "Session"], [nioCore, nioPosix, logging]),
+  room("LocalSocket", ["Wire", "JSON"]),
+  room("Gateway", ["Engine", "Streams", "LocalSocket", "Wire", "Shim"]),
+  room("Directory", ["Wire", "JSON", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
   room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
   room(
     "TunControl",
     [
-      "Engine", "Session", "LinkIO", "Wire", "Shim", "Traversal", "Streams", "Gateway", "Directory", "Naming",
-      "Rendezvous",
+      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "Streams", "LocalSocket", "Gateway",
+      "Directory", "Naming", "Rendezvous",
     ],
     [nioCore, nioPosix, logging, toml]),
-  room("PilotTunCommand", ["TunControl", "Directory", "Wire"], [arguments, logging], kind: .program),
+  room("PilotTunCommand", ["TunControl", "Directory", "Wire", "JSON"], [arguments, logging], kind: .program),
   room("PilotRendezvousCommand", ["Rendezvous", "Wire"], [arguments, logging], kind: .program),
-  room("PilotctlCommand", ["TunControl", "Directory", "Wire"], [logging], kind: .program),
+  room("PilotctlCommand", ["TunControl", "Directory", "Wire", "JSON"], [logging], kind: .program),
   room("SeededRandom", []),
   room("Simulator", ["Wire", "Session", "Traversal", "SeededRandom"]),
 
@@ -78,21 +80,26 @@ var rooms: [Room] = [
   room("LinkIOTests", ["SeededRandom", "LinkIO", "Wire", "Shim"], kind: .tests),
   room("EngineTests", ["SeededRandom", "Engine", "Session", "LinkIO", "Wire", "Shim"], kind: .tests),
   room("StreamsTests", ["SeededRandom", "Streams", "Wire"], kind: .tests),
+  room("LocalSocketTests", ["SeededRandom", "LocalSocket", "Wire"], kind: .tests),
   room("TraversalTests", ["SeededRandom", "Traversal", "Wire", "Simulator"], kind: .tests),
   room(
-    "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging],
-    kind: .tests),
+    "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "JSON", "Session"],
+    [nioCore, nioPosix, logging], kind: .tests),
   room("NamingTests", ["SeededRandom", "Naming", "Wire"], [logging], kind: .tests),
   room(
     "RendezvousTests", ["SeededRandom", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging, database],
     kind: .tests),
   room(
     "TunControlTests",
-    ["SeededRandom", "TunControl", "Wire", "Directory", "Engine", "PilotTunCommand", "PilotctlCommand"],
+    [
+      "SeededRandom", "TunControl", "Wire", "JSON", "Session", "LocalSocket", "Directory", "Rendezvous", "Engine",
+      "PilotTunCommand", "PilotctlCommand",
+    ],
     [logging, nioCore, nioPosix], kind: .tests),
-  // Replays the fuzz corpora of Engine, Directory and Rendezvous; those below are in WireTests and SessionTests.
+  // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests
+  // and LocalSocketTests.
   room(
-    "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "Shim", "Directory", "Rendezvous"], [nioCore],
+    "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Directory", "Rendezvous"], [nioCore],
     kind: .tests),
   room(
     "LabTests", ["SeededRandom", "Wire", "Shim", "PilotTunCommand", "PilotRendezvousCommand", "PilotctlCommand"],

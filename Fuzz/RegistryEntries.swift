@@ -2,6 +2,7 @@
 // mutations of it.
 
 import Directory
+import JSON
 import NIOCore
 
 @testable import Rendezvous

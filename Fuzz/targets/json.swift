@@ -1,5 +1,5 @@
 // What the node reads of registries and control clients: no crash, and what is read survives writing and reading.
-// fuzz-files: Sources/Directory/JSONValue.swift Sources/Directory/JSONParser.swift
+// fuzz-files: Sources/JSON/JSONValue.swift Sources/JSON/JSONParser.swift
 
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {

@@ -1,4 +1,4 @@
-// fuzz-modules: Directory=Sources/Directory/RegistryFrame.swift,Sources/Directory/JSONValue.swift,Sources/Directory/JSONParser.swift Rendezvous=Sources/Rendezvous/RegistryFrame.swift
+// fuzz-modules: JSON=Sources/JSON Directory=Sources/Directory/RegistryFrame.swift Rendezvous=Sources/Rendezvous/RegistryFrame.swift
 // fuzz-package: NIOCore NIOConcurrencyHelpers Atomics _AtomicsShims _NIOBase64 _NIODataStructures DequeModule ContainersPreview InternalCollectionsUtilities CNIOAtomics CNIOLinux CNIOPosix
 // fuzz-files: Fuzz/RegistryEntries.swift
 

@@ -20,7 +20,7 @@ package enum Base64 {
   }
 
   /// nil for anything but the exact encoding of some bytes: wrong length, other characters, stray bits.
-  static func decode(_ text: String) -> [UInt8]? {
+  package static func decode(_ text: String) -> [UInt8]? {
     let digits = Array(text.utf8)
     guard digits.count % 4 == 0 else { return nil }
     let padding = digits.suffix(2).reversed().prefix { $0 == UInt8(ascii: "=") }.count

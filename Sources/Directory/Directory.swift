@@ -40,7 +40,7 @@ package actor Directory {
   var announcement: Announcement
   var wantedHostname: String?
   var tags: [String]
-  var isPublic: Bool
+  package internal(set) var isPublic: Bool
   var memberships: [NetworkMembership]
 
   // Service (Directory+Service.swift)

@@ -33,13 +33,16 @@ package struct DirectoryError: ExplainedError, Equatable {
   package var reason: Code
   package var message: String
   package var hint: String?
+  /// What the registry itself said, for clients that are told just that.
+  package var registryText: String?
 
   package var code: String { reason.rawValue }
 
-  package init(_ reason: Code, _ message: String, hint: String? = nil) {
+  package init(_ reason: Code, _ message: String, hint: String? = nil, said registryText: String? = nil) {
     self.reason = reason
     self.message = message
     self.hint = hint
+    self.registryText = registryText
   }
 
   /// Whether the registry may answer the same question later: nothing was learned about the thing asked for.
@@ -56,11 +59,12 @@ package struct DirectoryError: ExplainedError, Equatable {
     let shown = String(text.prefix(300))
     if text.contains("rate limited") || text.contains("too many") {
       return DirectoryError(
-        .registryBusy, "the registry limits \(operation): \(shown)", hint: "the node tries again by itself")
+        .registryBusy, "the registry limits \(operation): \(shown)", hint: "the node tries again by itself", said: shown
+      )
     }
     if text.contains("not found") {
-      return DirectoryError(.notFound, "the registry answered \(operation) with: \(shown)")
+      return DirectoryError(.notFound, "the registry answered \(operation) with: \(shown)", said: shown)
     }
-    return DirectoryError(.registryRefused, "the registry refused \(operation): \(shown)")
+    return DirectoryError(.registryRefused, "the registry refused \(operation): \(shown)", said: shown)
   }
 }

@@ -1,7 +1,8 @@
 // identity.json: the node's Ed25519 key, in the form official programs use (wire/registry §3.1). Read and made by
-// NodeStore at start; never replaced by it.
+// NodeStore at start; replaced only when the operator has the key rotated.
 
 import Glibc
+import JSON
 import Session
 import Wire
 
@@ -17,18 +18,22 @@ enum IdentityFile {
       guard error.reason == .notFound else { throw error }
     }
     let identity = Identity.generate()
+    try save(identity, to: path, replaces: false)
+    return identity
+  }
+
+  static func save(_ identity: Identity, to path: String, replaces: Bool) throws(DirectoryError) {
     let file = JSONValue.object([
       "private_key": .text(Base64.encode(identity.withSeed { Array($0) } + identity.publicKey.bytes)),
       "public_key": .text(Base64.encode(identity.publicKey.bytes)),
     ])
     do {
-      try StateFile.write(file.encoded + [UInt8(ascii: "\n")], to: path, replaces: false)
+      try StateFile.write(file.encoded + [UInt8(ascii: "\n")], to: path, replaces: replaces)
     } catch {
       throw DirectoryError(
         .stateDirectoryUnavailable, "the new identity cannot be saved: \(error.text)",
         hint: "make the state directory writable for this user and check the free space")
     }
-    return identity
   }
 
   static func load(_ path: String) throws(DirectoryError) -> Identity {

@@ -2,6 +2,7 @@
 // by Directory and the node. What the files hold: IdentityFile, PeerBook, TrustBook.
 
 import Glibc
+import JSON
 package import Logging
 import NIOPosix
 package import Session
@@ -12,7 +13,8 @@ package import Wire
 /// `saveInterval` apart, and by `flush`.
 package final class NodeStore: Sendable {
   package let directory: String
-  package let identity: Identity
+  /// The node's key; another one after `replaceIdentity`.
+  package var identity: Identity { key.withLock { $0 } }
   /// What went wrong with cache files at start, for `status`. Also logged.
   package let warnings: [String]
 
@@ -24,6 +26,7 @@ package final class NodeStore: Sendable {
     var isTrustDirty = false
   }
 
+  private let key: Mutex<Identity>
   private let lock: StateLock
   private let logger: Logger
   private let state: Mutex<State>
@@ -43,7 +46,7 @@ package final class NodeStore: Sendable {
     }
     lock = try StateLock(directory: directory)
     for name in ["identity.json", "peers.json", "trust.json"] { StateFile.removeLeftover(of: directory + "/" + name) }
-    identity = try IdentityFile.loadOrCreate(directory + "/identity.json")
+    key = Mutex(try IdentityFile.loadOrCreate(directory + "/identity.json"))
     var state = State()
     var warnings: [String] = []
     let loaded = try Self.load(directory + "/peers.json", "pinned keys and last known peers", &warnings) { value in
@@ -116,6 +119,26 @@ package struct OwnRegistration: Sendable, Equatable {
 
   fileprivate var encoded: JSONValue {
     .object(["registry": .text(registry), "node_id": .id(node), "networks": .list(networks.map { .id($0) })])
+  }
+}
+
+// MARK: - Another key
+
+extension NodeStore {
+  /// Beside identity.json while the registry is asked to take it: whatever happens, no key is lost.
+  private var nextIdentityPath: String { directory + "/identity-next.json" }
+
+  func keepNextIdentity(_ identity: Identity) throws(DirectoryError) {
+    try IdentityFile.save(identity, to: nextIdentityPath, replaces: true)
+  }
+
+  func dropNextIdentity() { unlink(nextIdentityPath) }
+
+  /// The registry has taken the key: from here on the node is known by it.
+  func replaceIdentity(_ identity: Identity) throws(DirectoryError) {
+    key.withLock { $0 = identity }
+    try IdentityFile.save(identity, to: directory + "/identity.json", replaces: true)
+    dropNextIdentity()
   }
 }
 

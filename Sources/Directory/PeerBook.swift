@@ -1,5 +1,6 @@
 // peers.json as a value: pins, last endpoints, names, last records. Held by NodeStore behind its lock.
 
+import JSON
 import Wire
 
 /// What is known about one peer beyond the present run.

@@ -1,6 +1,7 @@
 // The client side of the registry protocol: one connection, dialled when needed, requests pipelined. Used by
 // Directory; programs that need one request and no service may use it alone. Requests: RegistryRequests*.swift.
 
+package import JSON
 package import NIOCore
 import NIOPosix
 package import Session

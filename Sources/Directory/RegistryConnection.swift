@@ -2,6 +2,7 @@
 // owned by RegistryClient.
 
 import Glibc
+import JSON
 import NIOCore
 import NIOPosix
 import Session

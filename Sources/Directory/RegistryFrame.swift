@@ -1,5 +1,6 @@
 // The frames of the registry's TCP protocol (wire/registry §1.1). Used by RegistryConnection.
 
+package import JSON
 package import NIOCore
 
 /// One frame: how many bytes follow, then a JSON object in UTF-8.

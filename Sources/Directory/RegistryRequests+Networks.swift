@@ -1,5 +1,6 @@
 // Networks (wire/registry §2.6).
 
+package import JSON
 package import Wire
 
 extension RegistryClient {
@@ -29,6 +30,41 @@ extension RegistryClient {
   package func leaveNetwork(_ network: UInt16, as me: RegistrySigner) async throws(DirectoryError) {
     _ = try await call(
       "leave_network", signed(me, "leave_network:\(me.node):\(network)", ["network_id": .id(network)]))
+  }
+
+  // MARK: Answers that go to local clients as they are (wire/ipc §7.5)
+
+  package func networksReply() async throws(DirectoryError) -> JSONValue { try await call("list_networks") }
+
+  package func networkMembers(_ network: UInt16) async throws(DirectoryError) -> JSONValue {
+    try await call("list_nodes", ["network_id": .id(network)])
+  }
+
+  package func memberTags(_ network: UInt16, of node: UInt32) async throws(DirectoryError) -> JSONValue {
+    try await call("get_member_tags", ["network_id": .id(network), "target_node_id": .id(node)])
+  }
+
+  package func invite(
+    _ node: UInt32, to network: UInt16, as me: RegistrySigner
+  ) async throws(DirectoryError) -> JSONValue {
+    try await call(
+      "invite_to_network",
+      [
+        "inviter_id": .id(me.node), "network_id": .id(network), "target_node_id": .id(node),
+        "signature": me.sign("invite:\(me.node):\(network):\(node)"),
+      ])
+  }
+
+  package func pollInvites(as me: RegistrySigner) async throws(DirectoryError) -> JSONValue {
+    try await call("poll_invites", signed(me, "poll_invites:\(me.node)"))
+  }
+
+  package func respondInvite(
+    to network: UInt16, accepts: Bool, as me: RegistrySigner
+  ) async throws(DirectoryError) -> JSONValue {
+    try await call(
+      "respond_invite",
+      signed(me, "respond_invite:\(me.node):\(network)", ["network_id": .id(network), "accept": .bool(accepts)]))
   }
 
   package func networkPolicy(_ network: UInt16) async throws(DirectoryError) -> NetworkPolicy {

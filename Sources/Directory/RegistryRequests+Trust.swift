@@ -1,5 +1,6 @@
 // Trust pairs and the handshake relay (wire/registry §2.5).
 
+import JSON
 import Wire
 
 /// What a poll brings: the registry clears both lists when it answers.

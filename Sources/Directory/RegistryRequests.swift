@@ -1,6 +1,7 @@
 // Requests of a node about itself and about others (wire/registry §2.2-2.4). Trust and networks have files of their
 // own. Used by Directory.
 
+import JSON
 package import Session
 package import Wire
 

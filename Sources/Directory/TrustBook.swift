@@ -1,6 +1,8 @@
 // trust.json as a value: who is trusted, who asked, whom we asked, which withdrawals the registry and the peers have
 // not heard. Held by NodeStore behind its lock.
 
+import JSON
+
 /// A handshake on its way, in either direction.
 struct HandshakeEntry: Sendable, Equatable {
   /// Unix seconds.

@@ -1,6 +1,7 @@
 // The message of the trust handshake on stream port 444 (wire/tunnel §7.1) as bytes: one JSON object in one segment.
 // Written and read by Directory; what a received one must prove is in TrustChecks.swift.
 
+import JSON
 package import Wire
 
 /// One message between two nodes about their trust.

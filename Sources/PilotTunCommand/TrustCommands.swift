@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Directory
+import JSON
 import TunControl
 
 struct Trust: ParsableCommand {

@@ -2,6 +2,7 @@
 
 import Directory
 import Glibc
+import JSON
 import TunControl
 
 struct Context {

@@ -1,6 +1,6 @@
 // Pilot address ⇄ IPv6 for people (`pilot-tun address`), and the first step of finding out what a PEER argument means.
 
-package import Directory
+package import JSON
 package import Wire
 
 /// What a user wrote for a peer.

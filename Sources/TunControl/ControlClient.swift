@@ -1,7 +1,7 @@
 // The command-line side of the control socket. Blocking; one request per connection.
 
-package import Directory
 import Glibc
+package import JSON
 
 package struct ControlClient {
   package let path: String

@@ -5,7 +5,7 @@
 //     ← {"status":"ok","more":true,"data":{…}}        any number of these, for verbs that stream
 //     ← {"status":"ok","data":{…}}                    or {"status":"error","code":…,"message":…,"hint":…}
 
-package import Directory
+package import JSON
 
 package enum ControlVerb: String, CaseIterable, Sendable {
   case status

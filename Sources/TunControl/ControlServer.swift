@@ -1,8 +1,8 @@
 // The Unix socket over which operators' tools reach the node. Made by Node after the state directory's lock is held.
 // Connections live on a NIO event loop and each request in a task, so that no client can hold up the node.
 
-package import Directory
 import Glibc
+package import JSON
 package import Logging
 package import NIOCore
 import NIOPosix

@@ -13,18 +13,22 @@ package enum DedicatedThread {
   /// Starts a thread that ends with `body`.
   package static func start(_ name: String, _ body: @escaping @Sendable () -> Void) {
     let box = Unmanaged.passRetained(Body(body))
-    var attributes = pthread_attr_t()
-    pthread_attr_init(&attributes)
-    pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-    pthread_attr_setstacksize(&attributes, 256 * 1024)
-    defer { pthread_attr_destroy(&attributes) }
-    var handle = pthread_t()
-    let result = pthread_create(
-      &handle, &attributes,
-      { argument in
-        if let argument { Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run() }
-        return nil
-      }, box.toOpaque())
+    // SAFETY: nothing reads the attributes before pthread_attr_init.
+    // In memory of its own: which module has the initializer of pthread_attr_t depends on what was imported first.
+    let result = withUnsafeTemporaryAllocation(of: pthread_attr_t.self, capacity: 1) { memory -> Int32 in
+      guard let attributes = memory.baseAddress else { return ENOMEM }
+      pthread_attr_init(attributes)
+      defer { pthread_attr_destroy(attributes) }
+      pthread_attr_setdetachstate(attributes, Int32(PTHREAD_CREATE_DETACHED))
+      pthread_attr_setstacksize(attributes, 256 * 1024)
+      var handle = pthread_t()
+      return pthread_create(
+        &handle, attributes,
+        { argument in
+          if let argument { Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run() }
+          return nil
+        }, box.toOpaque())
+    }
     // Out of threads at start: nothing of the node would work.
     precondition(result == 0, "cannot start a thread: \(errorText(result))")
   }

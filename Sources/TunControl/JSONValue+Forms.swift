@@ -1,7 +1,7 @@
 // What the control socket and the outputs add to Directory's JSON value: literals, readers with defaults, and the
 // one-line form that `--json` prints.
 
-package import Directory
+package import JSON
 
 extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
   ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, ExpressibleByNilLiteral

@@ -1,8 +1,9 @@
 // The verbs of the control socket.
 
-package import Directory
+import Directory
 import Engine
 import Glibc
+package import JSON
 import Session
 import Wire
 
@@ -76,7 +77,7 @@ extension Node: ControlService {
     guard case .found(let node, let address, let lastSeen, let fromCache) = answer else {
       throw Self.unknown(name, answer)
     }
-    let isPublic = node == self.node ? configuration.isPublic : await directory.record(of: node)?.isPublic ?? false
+    let isPublic = node == self.node ? self.isPublic : await directory.record(of: node)?.isPublic ?? false
     return AddressForms.describe(address).adding([
       "hostname": .text(name), "from_cache": JSONValue(fromCache), "public": JSONValue(isPublic),
       "last_seen": lastSeen.map { JSONValue($0) } ?? .null,

@@ -183,7 +183,7 @@ extension Node {
     }
     let now = Clock.now()
     let verdict = PeerPolicy.verdict(
-      isTrusted: trust.isAdmitted, isOwnPublic: configuration.isPublic, isPeerPublic: record.isPublic,
+      isTrusted: trust.isAdmitted, isOwnPublic: isPublic, isPeerPublic: record.isPublic,
       hasPeerCome: false, wasTrusted: withdrawn.contains(record.node))
     let peer = PeerState(
       index: index, record: record, trust: trust, verdict: verdict,
@@ -221,11 +221,11 @@ extension Node {
     peer.wasAdmitted = peer.trust.isAdmitted
     if peer.trust.isAdmitted {
       withdrawn.remove(peer.node)
-    } else if isWithdrawn, !configuration.isPublic, withdrawn.count < 65_536 {
+    } else if isWithdrawn, !isPublic, withdrawn.count < 65_536 {
       withdrawn.insert(peer.node)
     }
     let verdict = PeerPolicy.verdict(
-      isTrusted: peer.trust.isAdmitted, isOwnPublic: configuration.isPublic, isPeerPublic: peer.record.isPublic,
+      isTrusted: peer.trust.isAdmitted, isOwnPublic: isPublic, isPeerPublic: peer.record.isPublic,
       hasPeerCome: peer.hasCome, wasTrusted: withdrawn.contains(peer.node))
     if verdict != peer.verdict {
       peer.verdict = verdict

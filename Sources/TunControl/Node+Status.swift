@@ -4,6 +4,7 @@ import Directory
 import Engine
 import Gateway
 import Glibc
+import JSON
 import LinkIO
 import Naming
 import Session
@@ -19,7 +20,7 @@ extension Node {
       "address": node == nil ? .null : .text(own.description), "node_id": node.map { JSONValue($0) } ?? .null,
       "ipv6": node == nil ? .null : .text(OverlayMapping.address(for: own).description),
       "public_key": .text(Base64.encode(store.identity.publicKey.bytes)),
-      "public": JSONValue(configuration.isPublic), "interface": .text(engine.interfaceName),
+      "public": JSONValue(isPublic), "interface": .text(engine.interfaceName),
       "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),

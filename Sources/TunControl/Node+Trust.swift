@@ -50,7 +50,7 @@ extension Node {
 
   /// Trust was withdrawn here. Packets stop at once; sessions stay until the peer was told by them.
   func endAdmission(of node: UInt32) async {
-    guard !configuration.isPublic, !(await directory.trust(of: node)).isAdmitted, let peer = peers[node] else { return }
+    guard !isPublic, !(await directory.trust(of: node)).isAdmitted, let peer = peers[node] else { return }
     peer.verdict.admission = .repliesToOpened
     tell(.setAdmission(peer.index, .repliesToOpened))
   }

@@ -7,7 +7,7 @@
 //   Node+Strangers answers before the directory's                 Node+Gateway   streams and their sockets
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
-//   Node+Trust     messages on port 444
+//   Node+Trust     messages on port 444                           Node+LocalSocket  questions of official clients
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.
@@ -44,6 +44,8 @@ package actor Node {
   var isReady = false
   var isStopping = false
   var warnings: [String] = []
+  /// Any node may send to us. As configured, until a local client changes it.
+  var isPublic: Bool
 
   // Peers
   var peers: [UInt32: PeerState] = [:]
@@ -98,6 +100,7 @@ package actor Node {
     self.configuration = configuration
     self.logger = logger
     self.notifier = notifier
+    isPublic = configuration.isPublic
     store = parts.store
     directory = parts.directory
     engine = parts.engine

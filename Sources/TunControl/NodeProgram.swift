@@ -4,6 +4,7 @@
 import Directory
 import Engine
 import Glibc
+import JSON
 import LinkIO
 import Logging
 import NIOCore

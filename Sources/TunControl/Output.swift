@@ -1,7 +1,7 @@
 // Where results and errors go: results on stdout, errors on stderr, one JSON object each with `--json`.
 
-package import Directory
 import Glibc
+package import JSON
 
 package enum Output {
   /// The form for people, or `{"data":{…},"status":"ok"}`.

@@ -1,6 +1,6 @@
 // What `pilotctl` prints: the keys and texts of wire/cli, made from the data of the node's control socket. Pure.
 
-package import Directory
+package import JSON
 
 package enum PilotctlForms {
   /// `{"data":{…},"status":"ok"}`.

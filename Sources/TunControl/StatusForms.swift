@@ -1,6 +1,6 @@
 // What `pilot-tun status`, `peers` and `explain` print for people, from the same data that `--json` shows.
 
-package import Directory
+package import JSON
 
 package enum StatusForms {
   package static func status(_ data: JSONValue) -> String {

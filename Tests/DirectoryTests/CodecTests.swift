@@ -1,8 +1,9 @@
 // JSON, base64, frames: what comes off the wire before anybody believes it.
 
-import SeededRandom
 import Foundation
+import JSON
 import NIOCore
+import SeededRandom
 import Testing
 
 @testable import Directory

@@ -1,7 +1,10 @@
 // Directories against the project's own rendezvous: identity, trust by the relay, names, networks, loss of its state.
 
+import Glibc
+import JSON
 import Rendezvous
 import Session
+import Synchronization
 import Testing
 import Wire
 
@@ -158,6 +161,96 @@ struct DirectoryRendezvousTests {
     try await a.directory.setHostname("other")
     try await eventually("the name that is free now is taken") { await b.directory.hostname == "agent" }
     #expect(await b.directory.hostnameProblem == nil)
+    await a.stop()
+    await b.stop()
+    await rendezvous.server.shutdown()
+  }
+
+  @Test("a rotated key is the node's, here, on disk and at the registry, and the node keeps its id and trust")
+  func rotation() async throws {
+    let temporary = TemporaryDirectory()
+    let rendezvous = try await TestRendezvous(temporary.path + "/rendezvous")
+    let a = try TestNode(temporary, named: "a", port: rendezvous.port) { $0.hostname = "agent-a" }
+    let b = try TestNode(temporary, named: "b", port: rendezvous.port)
+    await a.connected()
+    await b.connected()
+    let old = a.directory.identity.publicKey
+    let id = try #require(await a.directory.node)
+    let reply = try await a.directory.rotateKey()
+    let new = a.directory.identity.publicKey
+    #expect(new != old && reply["node_id"]?.node == id)
+    #expect(reply["public_key"]?.text == Base64.encode(new.bytes))
+    #expect(await b.directory.record(of: id, fresh: true)?.publicKey == new)
+    try await a.directory.setHostname("other")
+    await a.stop()
+    #expect(access(temporary.path + "/a/identity-next.json", F_OK) != 0)
+    let again = try TestNode(temporary, named: "a", port: rendezvous.port)
+    #expect(again.directory.identity.publicKey == new)
+    #expect(await again.registered() == id)
+    await again.stop()
+    await b.stop()
+    await rendezvous.server.shutdown()
+  }
+
+  @Test("a key that the registry refuses changes nothing, one that it may have taken is kept, one that it took is used")
+  func failedRotation() async throws {
+    let temporary = TemporaryDirectory()
+    let registry = try await ScriptedRegistry()
+    let node = try TestNode(temporary, named: "a", port: registry.port)
+    await node.connected()
+    let old = node.directory.identity.publicKey
+    let next = temporary.path + "/a/identity-next.json"
+    registry.follow { $0.type == "rotate_key" ? [.error("signature verification failed")] : [.normal] }
+    let refused = await #expect(throws: DirectoryError.self) { try await node.directory.rotateKey() }
+    #expect(refused?.registryText == "signature verification failed" && access(next, F_OK) != 0)
+    registry.follow { $0.type == "rotate_key" || $0.type == "lookup" ? [.close] : [.normal] }
+    let unknown = await #expect(throws: DirectoryError.self) { try await node.directory.rotateKey() }
+    #expect(unknown?.registryText == nil && access(next, F_OK) == 0)
+    #expect(node.directory.identity.publicKey == old)
+
+    // Taken, the answer lost, the repetition refused.
+    let taken = Mutex<JSONValue?>(nil)
+    registry.follow { request in
+      if request.type == "rotate_key" {
+        return taken.withLock { taken in
+          defer { taken = request.body["new_public_key"] }
+          return [taken == nil ? .close : .error("signature verification failed")]
+        }
+      }
+      guard request.type == "lookup", let key = taken.withLock({ $0 }), let id = request.body["node_id"] else {
+        return [.normal]
+      }
+      return [.reply(.object(["type": .text("lookup_ok"), "node_id": id, "public_key": key]))]
+    }
+    let reply = try await node.directory.rotateKey()
+    #expect(reply["public_key"]?.text == Base64.encode(node.directory.identity.publicKey.bytes))
+    #expect(node.directory.identity.publicKey != old && access(next, F_OK) != 0)
+    await node.stop()
+    await registry.stop()
+  }
+
+  @Test("requests that wait at the registry are fetched on demand, and networks show their members")
+  func forClients() async throws {
+    let temporary = TemporaryDirectory()
+    let rendezvous = try await TestRendezvous(
+      temporary.path + "/rendezvous", networks: [NetworkSpecification(name: "team", token: "sekrit")])
+    let a = try TestNode(temporary, named: "a", port: rendezvous.port)
+    let b = try TestNode(temporary, named: "b", port: rendezvous.port) { $0.timing.poll = .seconds(3600) }
+    let (idA, idB) = (await a.registered(), await b.registered())
+    await a.connected()
+    await b.connected()
+    try await a.directory.requestTrust(idB)
+    try await eventually("the request is fetched") {
+      await b.directory.fetchHandshakes()
+      return b.directory.pendingHandshakes().map(\.node) == [idA]
+    }
+    let networks = try await a.directory.networksReply()
+    let team = try #require(networks["networks"]?.list?.first { $0["name"]?.text == "team" }?["id"]?.port16)
+    try await a.directory.join(NetworkMembership(id: team, token: "sekrit"))
+    let members = try await a.directory.networkMembers(team)
+    #expect(members["nodes"]?.list?.compactMap { $0["node_id"]?.node } == [idA])
+    let invites = await #expect(throws: DirectoryError.self) { try await a.directory.pollInvites() }
+    #expect(invites?.registryText != nil)
     await a.stop()
     await b.stop()
     await rendezvous.server.shutdown()

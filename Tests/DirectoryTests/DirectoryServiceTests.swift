@@ -1,5 +1,6 @@
 // The service against a scripted registry: registering, staying registered, coming back.
 
+import JSON
 import Session
 import Testing
 import Wire

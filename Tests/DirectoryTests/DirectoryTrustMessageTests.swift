@@ -1,5 +1,6 @@
 // Trust by messages on port 444: who agrees to what, by which way it is said, and what cannot be brought about.
 
+import JSON
 import Session
 import Testing
 import Wire

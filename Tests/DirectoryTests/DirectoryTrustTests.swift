@@ -1,5 +1,6 @@
 // Trust against a scripted registry: what an honest one delivers, and what a dishonest one cannot bring about.
 
+import JSON
 import Testing
 
 @testable import Directory

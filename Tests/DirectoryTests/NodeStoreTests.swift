@@ -1,6 +1,7 @@
 // The state directory: identity, pins, caches, lock; what a crash or a careless hand may leave there.
 
 import Glibc
+import JSON
 import Session
 import Testing
 import Wire

@@ -1,5 +1,6 @@
 // One connection against a scripted registry: order, errors, silence, closes, garbage.
 
+import JSON
 import Session
 import Synchronization
 import Testing
@@ -189,6 +190,18 @@ struct RegistryClientTests {
     try await client.respondHandshake(34, isAccepted: true, as: me)
     _ = try await client.joinNetwork(NetworkMembership(id: 3, token: "t"), as: me)
     try await client.leaveNetwork(3, as: me)
+    _ = try await client.invite(34, to: 3, as: me)
+    _ = try await client.pollInvites(as: me)
+    _ = try await client.respondInvite(to: 3, accepts: true, as: me)
+    let next = Identity.generate()
+    let nextKey = Base64.encode(next.publicKey.bytes)
+    _ = try await client.rotateKey(to: next, as: me)
+    _ = try await client.submitBadge("pilotbadge:v1:12:x", signature: "s", as: me)
+    _ = try await client.enrollRecovery("pilotenroll:v1:12:x:COMMIT:1:k", signature: "s", as: me)
+    let short = await #expect(throws: DirectoryError.self) {
+      try await client.enrollRecovery("pilotenroll:v1:12", signature: "s", as: me)
+    }
+    #expect(short?.reason == .badRequest)
     try await client.deregister(as: me)
     let texts = [
       "register": "register:1.2.3.4:5:\(key)", "heartbeat": "heartbeat:12", "resolve": "resolve:12:34",
@@ -196,7 +209,10 @@ struct RegistryClientTests {
       "set_visibility": "set_visibility:12", "set_tags": "set_tags:12", "report_trust": "report_trust:12:34",
       "revoke_trust": "revoke_trust:12:34", "request_handshake": "handshake:12:34",
       "poll_handshakes": "poll_handshakes:12", "respond_handshake": "respond:12:34",
-      "join_network": "join_network:12:3", "leave_network": "leave_network:12:3", "deregister": "deregister:12",
+      "join_network": "join_network:12:3", "leave_network": "leave_network:12:3",
+      "invite_to_network": "invite:12:3:34", "poll_invites": "poll_invites:12", "respond_invite": "respond_invite:12:3",
+      "rotate_key": "rotate:12:\(nextKey)", "submit_badge": "submit_badge:12:pilotbadge:v1:12:x",
+      "enroll_recovery": "enroll_recovery:12:COMMIT", "deregister": "deregister:12",
     ]
     await registry.request("deregister")
     #expect(Set(registry.requests.all.map(\.type)) == Set(texts.keys))

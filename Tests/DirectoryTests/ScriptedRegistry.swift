@@ -1,6 +1,7 @@
 // A registry that does what a test tells it: by default it answers as a well-behaved one; a script may answer
 // differently, keep silent, close, or send anything.
 
+import JSON
 import NIOCore
 import NIOPosix
 import Synchronization
@@ -160,6 +161,9 @@ final class ScriptedRegistry: Sendable {
       members["requests"] = .list([])
       members["responses"] = .list([])
     case "join_network": members["network_id"] = request.body["network_id"]
+    case "rotate_key":
+      members["node_id"] = .integer(node)
+      members["public_key"] = request.body["new_public_key"]
     case "check_trust": members["trusted"] = .bool(false)
     default: break
     }

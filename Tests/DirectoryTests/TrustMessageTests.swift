@@ -1,5 +1,6 @@
 // The bytes of trust messages: the vectors, what is written is read, and every field has its malformed twins.
 
+import JSON
 import Foundation
 import Session
 import Testing

@@ -1,6 +1,7 @@
 // What the programs print, literally.
 
 import Directory
+import JSON
 import Testing
 import TunControl
 import Wire

@@ -7,7 +7,7 @@ package struct JSONFault: Error, Equatable {
 
 extension JSONValue {
   /// Nesting beyond this is refused before the stack feels it.
-  static let deepest = 64
+  package static let deepest = 64
 
   package init(parsing bytes: [UInt8]) throws(JSONFault) {
     var parser = JSONParser(bytes: bytes)

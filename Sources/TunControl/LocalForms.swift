@@ -1,0 +1,151 @@
+// What official clients are told of this node, in the words they know (wire/ipc §7). Pure: from the node's status and
+// the streams to JSON.
+
+import JSON
+import LocalSocket
+package import Wire
+
+/// A stream of a local client, or of a service, as `pilotctl connections` shows it. Sizes in bytes, windows included.
+package struct StreamRow: Equatable, Sendable {
+  package enum State: String, Sendable {
+    case synSent = "SYN_SENT"
+    case synReceived = "SYN_RECV"
+    case established = "ESTABLISHED"
+    case finWait = "FIN_WAIT"
+    case closeWait = "CLOSE_WAIT"
+    case timeWait = "TIME_WAIT"
+    case closed = "CLOSED"
+  }
+
+  package var id: UInt32
+  package var localPort: UInt16
+  package var remote: PilotAddress
+  package var remotePort: UInt16
+  package var state: State
+  package var bytesSent: UInt64 = 0
+  package var bytesReceived: UInt64 = 0
+  package var segmentsSent: UInt64 = 0
+  package var segmentsReceived: UInt64 = 0
+  package var retransmissions: UInt64 = 0
+  package var fastRetransmissions: UInt64 = 0
+  package var congestionWindow = 0
+  package var slowStartThreshold = 0
+  package var inFlight = 0
+  /// Free bytes of the peer's receive buffer; nil prints a dash.
+  package var peerWindow: Int?
+  package var window = 0
+  package var roundTripMilliseconds = 0.0
+  package var roundTripVariance = 0.0
+  package var isInRecovery = false
+
+  package init(id: UInt32, localPort: UInt16, remote: PilotAddress, remotePort: UInt16, state: State) {
+    self.id = id
+    self.localPort = localPort
+    self.remote = remote
+    self.remotePort = remotePort
+    self.state = state
+  }
+}
+
+/// What the owner of the streams and of the local socket adds to Info and Health.
+package struct LocalStatus: Equatable, Sendable {
+  package var streams: [StreamRow]
+  /// Bound ports, those of the node's own services included.
+  package var ports: Int
+
+  package init(streams: [StreamRow] = [], ports: Int = 0) {
+    self.streams = streams
+    self.ports = ports
+  }
+
+  /// Those that TIME_WAIT keeps are listed and not counted.
+  var open: [StreamRow] { streams.filter { $0.state != .timeWait && $0.state != .closed } }
+}
+
+enum LocalForms {
+  /// An untrusted peer that this node has contacted may answer by dialing back.
+  static let features: JSONValue = ["reply_window"]
+
+  /// Official clients end with a panic when one of the counters is missing.
+  static func info(_ status: JSONValue, _ local: LocalStatus) -> JSONValue {
+    let status = tunnelsOnly(status)
+    var members = counters(local)
+    for (name, value) in (PilotctlForms.info(status).object ?? [:]) where members[name] == nil { members[name] = value }
+    members["endpoint"] = .text(status.string("endpoint"))
+    members["email"] = ""
+    members["motd"] = ""
+    members["features"] = features
+    members["ports"] = JSONValue(local.ports)
+    members["tunnel_encryption_success"] = 0
+    members["tunnel_encryption_failure"] = 0
+    let open = Set(local.open.map { Int64($0.remote.node) })
+    let endpoints = Dictionary(
+      status.items("peers").map { ($0.int("node_id"), $0.string("endpoint")) }, uniquingKeysWith: { $1 })
+    // Those with open streams first: where not all fit, they are the ones of interest.
+    let all = PilotctlForms.peers(status).items("peers").map { peer in
+      peer.adding(["endpoint": .text(endpoints[peer.int("node_id")] ?? "")])
+    }
+    let peers = all.filter { open.contains($0.int("node_id")) } + all.filter { !open.contains($0.int("node_id")) }
+    return cut(.object(members), [("conn_list", local.streams.map(row)), ("peer_list", peers)])
+  }
+
+  static func health(_ status: JSONValue, _ local: LocalStatus) -> JSONValue {
+    PilotctlForms.health(tunnelsOnly(status)).adding(counters(local))
+  }
+
+  private static func counters(_ local: LocalStatus) -> [String: JSONValue] {
+    [
+      "connections": JSONValue(local.open.count), "accept_queue_drops": 0, "webhook_queue_dropped": 0,
+      "webhook_circuit_skips": 0,
+    ]
+  }
+
+  /// The status without the trusted peers that nothing was exchanged with: official clients list tunnels.
+  private static func tunnelsOnly(_ status: JSONValue) -> JSONValue {
+    status.adding(["peers": .list(status.items("peers").filter { $0.string("session") != "none" })])
+  }
+
+  static func row(_ stream: StreamRow) -> JSONValue {
+    [
+      "id": JSONValue(stream.id), "local_port": JSONValue(stream.localPort),
+      "remote_addr": .text(stream.remote.description), "remote_port": JSONValue(stream.remotePort),
+      "state": .text(stream.state.rawValue), "bytes_sent": JSONValue(stream.bytesSent),
+      "bytes_recv": JSONValue(stream.bytesReceived), "segs_sent": JSONValue(stream.segmentsSent),
+      "segs_recv": JSONValue(stream.segmentsReceived), "retransmits": JSONValue(stream.retransmissions),
+      "fast_retx": JSONValue(stream.fastRetransmissions), "sack_sent": 0, "sack_recv": 0, "dup_acks": 0,
+      "cong_win": JSONValue(stream.congestionWindow), "ssthresh": JSONValue(stream.slowStartThreshold),
+      "in_flight": JSONValue(stream.inFlight), "unacked": JSONValue(stream.inFlight), "ooo_buf": 0,
+      "peer_recv_win": JSONValue(stream.peerWindow ?? -1), "recv_win": JSONValue(stream.window),
+      // Never null: clients take a number for granted.
+      "srtt_ms": .number(finite(stream.roundTripMilliseconds)), "rttvar_ms": .number(finite(stream.roundTripVariance)),
+      "in_recovery": JSONValue(stream.isInRecovery),
+    ]
+  }
+
+  private static func finite(_ value: Double) -> Double { value.isFinite ? value : 0 }
+
+  // MARK: Lists that may be too long
+
+  /// The object with these lists, whose last rows are left out where they would not fit into a frame; a member
+  /// `NAME_truncated` says so. Earlier lists have the room first.
+  static func cut(
+    _ object: JSONValue, _ lists: [(name: String, rows: [JSONValue])], limit: Int = LocalSocketLimits.replyBody
+  ) -> JSONValue {
+    let empty = Dictionary(lists.map { ($0.name, JSONValue.list([])) }, uniquingKeysWith: { $1 })
+    // The notes themselves need some of it.
+    var room = limit - object.adding(empty).encoded.count - lists.reduce(0) { $0 + $1.name.utf8.count + 20 }
+    var result = object
+    for (name, rows) in lists {
+      var taken = 0
+      while taken < rows.count {
+        let size = rows[taken].encoded.count + 1
+        guard size <= room else { break }
+        room -= size
+        taken += 1
+      }
+      result = result.adding([name: .list(Array(rows.prefix(taken)))])
+      if taken < rows.count { result = result.adding(["\(name)_truncated": true]) }
+    }
+    return result
+  }
+}
