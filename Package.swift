@@ -92,14 +92,16 @@ var rooms: [Room] = [
   room(
     "TunControlTests",
     [
-      "SeededRandom", "TunControl", "Wire", "JSON", "Session", "LocalSocket", "Directory", "Rendezvous", "Engine",
+      "SeededRandom", "TunControl", "Gateway", "Wire", "JSON", "Session", "LocalSocket", "Directory", "Rendezvous",
+      "Engine",
       "PilotTunCommand", "PilotctlCommand",
     ],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests
   // and LocalSocketTests.
   room(
-    "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Directory", "Rendezvous"], [nioCore],
+    "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Directory", "Rendezvous"],
+    [nioCore],
     kind: .tests),
   room(
     "LabTests", ["SeededRandom", "Wire", "Shim", "PilotTunCommand", "PilotRendezvousCommand", "PilotctlCommand"],

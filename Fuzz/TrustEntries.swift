@@ -1,6 +1,7 @@
 // The codec of trust messages (wire/tunnel §7.1). CorpusTests replays the corpus and seeded mutations of it.
 
 import Directory
+import JSON
 
 enum TrustEntry {
   static let corpus = "trustmessage"

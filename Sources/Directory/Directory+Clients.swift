@@ -83,6 +83,8 @@ extension Directory {
     }
     logger.notice("the key of this node was rotated")
     try store.replaceIdentity(new)
+    // What was proven of the connection was proven by the old key.
+    await client.disconnect()
     return reply
   }
 }

@@ -84,7 +84,7 @@ package actor Directory {
     self.announcement = announcement
     self.logger = logger
     client = RegistryClient(
-      host: configuration.registryHost, port: configuration.registryPort, identity: store.identity,
+      host: configuration.registryHost, port: configuration.registryPort, identity: { store.identity },
       timing: configuration.timing, group: group)
     (events, publish) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4096))
     wantedHostname = configuration.hostname

@@ -25,12 +25,13 @@ package actor RegistryClient {
   private var endedEarly: Set<UInt64> = []
   private var isShutDown = false
   /// Whose key proves itself to a registry that gives nonces.
-  private let identity: Identity?
+  private let identity: (@Sendable () -> Identity)?
   /// The registry gave one with its last registration: it is one of ours, and knows what official ones do not.
   private(set) var givesNonces = false
 
   package init(
-    host: String, port: UInt16, identity: Identity? = nil, timing: DirectoryTiming = DirectoryTiming(),
+    host: String, port: UInt16, identity: (@Sendable () -> Identity)? = nil,
+    timing: DirectoryTiming = DirectoryTiming(),
     group: any EventLoopGroup = .singletonMultiThreadedEventLoopGroup
   ) {
     self.host = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host

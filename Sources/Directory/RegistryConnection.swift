@@ -13,18 +13,19 @@ import Wire
 final class RegistryConnection: Sendable {
   private let channel: any Channel
   /// Whose key signs a nonce that the registry gives.
-  private let identity: Identity?
-  /// The nonce of this connection that was signed already.
+  private let identity: (@Sendable () -> Identity)?
+  /// The nonce of this connection that was signed already, and by which key.
   private let proven = Mutex<String?>(nil)
 
-  private init(channel: any Channel, identity: Identity?) {
+  private init(channel: any Channel, identity: (@Sendable () -> Identity)?) {
     self.channel = channel
     self.identity = identity
   }
 
   /// Dials. Host names are resolved by NIO on a thread of its own; IPv4 and IPv6 are raced (RFC 8305).
   static func open(
-    host: String, port: UInt16, timing: DirectoryTiming, group: any EventLoopGroup, identity: Identity?,
+    host: String, port: UInt16, timing: DirectoryTiming, group: any EventLoopGroup,
+    identity: (@Sendable () -> Identity)?,
     onClose: @escaping @Sendable (DirectoryError) -> Void
   ) async throws(DirectoryError) -> RegistryConnection {
     let replyTimeout = TimeAmount(timing.replyTimeout)
@@ -76,15 +77,15 @@ final class RegistryConnection: Sendable {
   /// Signs the nonce, so that recordings of what this key signed are worth nothing elsewhere. False when there is
   /// nothing to sign with or the registry did not take it; then everything goes on as without.
   private func prove(_ nonce: String) async throws(DirectoryError) -> Bool {
-    guard let identity, (1...128).contains(nonce.utf8.count) else { return false }
-    if proven.withLock({ $0 == nonce }) { return true }
+    guard let identity = identity?(), (1...128).contains(nonce.utf8.count) else { return false }
     let key = Base64.encode(identity.publicKey.bytes)
+    if proven.withLock({ $0 == nonce + key }) { return true }
     let signature = Base64.encode(identity.sign(Array("prove_key:\(nonce):\(key)".utf8)).bytes)
     let proof: JSONValue = .object([
       "type": .text("prove_key"), "public_key": .text(key), "nonce": .text(nonce), "signature": .text(signature),
     ])
     guard try await exchange(proof, operation: "prove_key")["error"] == nil else { return false }
-    proven.withLock { $0 = nonce }
+    proven.withLock { $0 = nonce + key }
     return true
   }
 

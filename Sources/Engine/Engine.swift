@@ -34,7 +34,7 @@ package final class Engine: Sendable {
   private let configuration: EngineConfiguration
   private let commands = Mailbox<EngineCommand>(limit: 16_384)
   private let events = Mailbox<EngineEvent>(limit: 8_192)
-  private let streamEvents = Mailbox<StreamEvent>(limit: 16_384)
+  private let streamEvents = Mailbox<StreamEvent>(limit: 8_192)
   private let counterBlock = CounterBlock()
   private let rows: Rows
   private let seed: UInt64
@@ -130,8 +130,10 @@ package final class Engine: Sendable {
   @discardableResult
   package func submit(_ command: EngineCommand) -> Bool { commands.post(command) }
 
-  /// The same for several, in order; how many were taken.
-  package func submit(_ many: [EngineCommand]) -> Int { commands.post(all: many) }
+  /// The same for several, in order. Inner frames are lost when the worker is half as far behind; how many were.
+  package func submit(_ many: [EngineCommand]) -> Int {
+    commands.post(all: many) { if case .sendInner = $0 { true } else { false } }
+  }
 
   /// Readable while events for the gateway wait.
   package var streamEventsDescriptor: Int32 { streamEvents.descriptor }

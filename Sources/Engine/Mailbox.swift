@@ -20,11 +20,11 @@ package final class Mailbox<Message: Sendable>: Sendable {
   deinit { pt_close(descriptor) }
 
   /// False when the box is full; the message is then lost and the caller counts it. `always`: for messages that must
-  /// arrive and cannot be many, past the limit.
+  /// arrive and cannot be many, past the limit. `leaving`: places that are kept for others.
   @discardableResult
-  package func post(_ message: Message, always: Bool = false) -> Bool {
+  package func post(_ message: Message, always: Bool = false, leaving room: Int = 0) -> Bool {
     let (wasEmpty, isTaken) = messages.withLock { messages in
-      guard always || messages.count < limit else { return (false, false) }
+      guard always || messages.count < limit - room else { return (false, false) }
       messages.append(message)
       return (messages.count == 1, true)
     }
@@ -32,16 +32,18 @@ package final class Mailbox<Message: Sendable>: Sendable {
     return isTaken
   }
 
-  /// Posts as many as there is room for, in order; how many that were.
-  package func post(all more: [Message]) -> Int {
-    let (wasEmpty, count) = messages.withLock { messages in
-      let count = min(more.count, max(0, limit - messages.count))
+  /// Posts several in order. Those that may be lost are, from half the limit on; how many that were.
+  package func post(all more: [Message], mayLose: (Message) -> Bool) -> Int {
+    let (wasEmpty, lost) = messages.withLock { messages in
       let wasEmpty = messages.isEmpty
-      messages.append(contentsOf: more.prefix(count))
-      return (wasEmpty, count)
+      var lost = 0
+      for message in more {
+        if messages.count >= limit / 2, mayLose(message) { lost += 1 } else { messages.append(message) }
+      }
+      return (wasEmpty && !messages.isEmpty, lost)
     }
-    if wasEmpty, count > 0 { pt_eventfd_signal(descriptor) }
-    return count
+    if wasEmpty { pt_eventfd_signal(descriptor) }
+    return lost
   }
 
   /// Everything that waits, in order; empty when nothing does.

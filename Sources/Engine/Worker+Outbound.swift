@@ -59,6 +59,11 @@ extension Worker {
       counters.drop(.sourceNotOurs)
       return answerLocally(packet, length: length, .unreachable(.sourcePolicy))
     }
+    if translations.count > 0 {
+      let outbound = Outbound(
+        base: base, total: total, packet: packet, length: length, header: header, pilot: pilot, index: 0)
+      if translateKnown(outbound) { return }
+    }
     guard let index = table.row(of: pilot.node) else {
       stagePacket(base, length: total, node: pilot.node)
       return askFor(pilot)
@@ -74,14 +79,12 @@ extension Worker {
         node: pilot.node, packet: packet, length: length, now: now,
         openingOnly: row.pointee.admission == .repliesToOpened)
     }
-    if !row.pointee.takesRawIPv6 || translations.count > 0 {
+    if !row.pointee.takesRawIPv6 {
       let outbound = Outbound(
         base: base, total: total, packet: packet, length: length, header: header, pilot: pilot, index: index)
       if translate(outbound, row) { return }
-      guard row.pointee.takesRawIPv6 else {
-        counters.drop(.peerWithoutRawIPv6)
-        return answerLocally(packet, length: length, .unreachable(.address))
-      }
+      counters.drop(.peerWithoutRawIPv6)
+      return answerLocally(packet, length: length, .unreachable(.address))
     }
     let session = store.sessions + Int(row.pointee.current &- 1)
     row.pointee.lastSend = now

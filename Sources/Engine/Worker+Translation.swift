@@ -26,13 +26,12 @@ extension Worker {
     var index: PeerIndex
   }
 
-  /// False: what it is cannot be carried, or must not because the peer takes it as it is.
+  /// For a peer that takes no raw IPv6. False: what it is cannot be carried.
   @inline(never)
   mutating func translate(_ outbound: Outbound, _ row: UnsafeMutablePointer<PeerRow>) -> Bool {
     let packet = outbound.packet
     let next = packet.load(fromByteOffset: 6, as: UInt8.self)
-    if next == IPProtocol.tcp { return translateTCP(outbound, row) }
-    guard !row.pointee.takesRawIPv6 else { return false }
+    if next == IPProtocol.tcp { return translateTCP(outbound) }
     let limit = row.pointee.innerMTU == 0 ? mtu : Int(row.pointee.innerMTU)
     if outbound.header.segmentation == UInt8(PT_VNET_GSO_NONE), outbound.length > limit {
       tooBig(packet, length: outbound.length, limit: limit)
@@ -47,22 +46,28 @@ extension Worker {
 
   // MARK: - TCP
 
-  private mutating func translateTCP(_ outbound: Outbound, _ row: UnsafeMutablePointer<PeerRow>) -> Bool {
+  /// A packet of a connection that is translated already, whatever has become of the peer meanwhile: both its ends are
+  /// here.
+  @inline(never)
+  mutating func translateKnown(_ outbound: Outbound) -> Bool {
     let packet = outbound.packet
-    guard outbound.length >= 60 else { return false }
+    guard packet.load(fromByteOffset: 6, as: UInt8.self) == IPProtocol.tcp, outbound.length >= 60 else { return false }
     let id = translations.find(
       own: IPv6Address(packet, at: 8), ownPort: UnsafeRawPointer(packet).loadBig16(40),
       peer: IPv6Address(packet, at: 24), peerPort: UnsafeRawPointer(packet).loadBig16(42))
     // SYN, and not ACK, RST or FIN.
     let isOpening = packet.load(fromByteOffset: 53, as: UInt8.self) & 0x17 == 0x02
-    if let flow = translations.row(id), !(isOpening && flow.pointee.isEnding) {
-      rewrite(
-        outbound, source: OverlayMapping.phantom, sourcePort: id, destination: OverlayMapping.gateway,
-        destinationPort: flow.pointee.gatewayPort)
-      return true
-    }
-    guard !row.pointee.takesRawIPv6 else { return false }
-    if isOpening {
+    guard let flow = translations.row(id), !(isOpening && flow.pointee.isEnding) else { return false }
+    rewrite(
+      outbound, source: OverlayMapping.phantom, sourcePort: id, destination: OverlayMapping.gateway,
+      destinationPort: flow.pointee.gatewayPort)
+    return true
+  }
+
+  private mutating func translateTCP(_ outbound: Outbound) -> Bool {
+    let packet = outbound.packet
+    guard outbound.length >= 60 else { return false }
+    if packet.load(fromByteOffset: 53, as: UInt8.self) & 0x17 == 0x02 {
       guard openingBudget.take(now: now) else {
         counters.drop(.openingOverLimit)
         return true
@@ -90,13 +95,16 @@ extension Worker {
     {
       let own = UnsafeRawPointer(packet).loadBig16(40)
       // Only the socket that the gateway made for the flow speaks for the peer.
-      if let flow = translations.row(UnsafeRawPointer(packet).loadBig16(42)), flow.pointee.gatewayPort == own {
+      let isOpening = packet.load(fromByteOffset: 53, as: UInt8.self) & 0x17 == 0x02
+      if let flow = translations.row(UnsafeRawPointer(packet).loadBig16(42)), flow.pointee.gatewayPort == own,
+        !(isOpening && flow.pointee.isEnding)
+      {
         return rewrite(
           outbound, source: flow.pointee.peer, sourcePort: flow.pointee.peerPort, destination: flow.pointee.own,
           destinationPort: flow.pointee.ownPort)
       }
       // The command that tells the flow's row may be on its way still.
-      if packet.load(fromByteOffset: 53, as: UInt8.self) & 0x17 == 0x02, openingBudget.take(now: now) {
+      if isOpening, openingBudget.take(now: now) {
         return tellOpening(outbound)
       }
       return counters.drop(.flowUnknown)
@@ -308,6 +316,8 @@ extension Worker {
   // MARK: - For the gateway
 
   /// Segments: 60,000 a second of a peer that we speak streams with or that may come in, else as few as control frames.
+  static let longestSegment = 9000
+
   private func receiveSegment(
     _ inner: UnsafeMutableRawPointer, length: Int, row: UnsafeMutablePointer<PeerRow>, index: PeerIndex,
     arrival: Arrival
@@ -319,11 +329,12 @@ extension Worker {
     } else {
       guard takesInner(row) else { return counters.drop(.innerOverLimit) }
     }
+    guard length <= Self.longestSegment else { return counters.drop(.innerMalformed) }
     let bytes = [UInt8](UnsafeRawBufferPointer(start: inner, count: length))
     let event = StreamEvent.segment(
       index, bytes, from: Endpoint(arrival.from), isRelayed: arrival.isRelayed)
-    // What finds the queue full is lost, and sent again by its stream.
-    if !streamEvents.post(event) { counters.drop(.eventQueueFull) }
+    // What finds the queue full is lost, and sent again by its stream. Programs' openings keep their room.
+    if !streamEvents.post(event, leaving: 1024) { counters.drop(.eventQueueFull) }
   }
 
   private func tellDatagram(_ index: PeerIndex, _ raw: UnsafeRawPointer, length: Int) {

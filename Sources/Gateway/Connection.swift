@@ -46,6 +46,10 @@ final class Connection {
   var deadline: UInt64 = .max
   /// When an ended connection whose program does not read is given up.
   var endsAt: UInt64 = .max
+  /// Bytes that its kernel had not acknowledged when it was last looked at.
+  var undelivered: Int32 = 0
+  /// Our socket's port, towards a local server.
+  var socketPort: UInt16 = 0
   var isPending = false
 
   init(

@@ -15,7 +15,7 @@ package final class Gateway: Sendable {
   private let commands = Mailbox<GatewayCommand>(limit: 65_536)
   private let engine: Engine
   private let tally = GatewayTally()
-  private let isRunning = Mutex(false)
+  private let isOver = Mutex(false)
 
   package init(engine: Engine) {
     self.engine = engine
@@ -27,10 +27,22 @@ package final class Gateway: Sendable {
     defer { report.finish() }
     let loop = try GatewayLoop(engine: engine, commands: commands, report: report, tally: tally, hooks: hooks)
     loop.run()
+    isOver.withLock { $0 = true }
+    for command in commands.takeAll() { Self.fail(command) }
   }
 
-  /// Commands are obeyed in order, those that come before `run` first.
-  package func submit(_ command: GatewayCommand) { commands.post(command, always: true) }
+  /// Commands are obeyed in order, those that come before `run` first. After the end whoever waits for one is told.
+  package func submit(_ command: GatewayCommand) {
+    let isTooLate = isOver.withLock { isOver in
+      if !isOver { commands.post(command, always: true) }
+      return isOver
+    }
+    if isTooLate { Self.fail(command) }
+  }
+
+  private static func fail(_ command: GatewayCommand) {
+    if case .message(_, _, _, let done) = command { done(false) }
+  }
 
   /// Refusals since the start, by name.
   package var counts: [String: UInt64] { tally.counts }

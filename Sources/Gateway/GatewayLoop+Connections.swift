@@ -25,7 +25,11 @@ extension GatewayLoop {
     }
     // A SYN of our own socket, seen before the command that tells its row: now the worker knows it.
     if let tuple, tuple.own == OverlayMapping.gateway {
-      if connections[tuple.peerPort]?.phase == .connecting { output.append(.retry(bytes)) }
+      if let connection = connections[tuple.peerPort], connection.phase == .connecting,
+        connection.socketPort == tuple.ownPort
+      {
+        output.append(.retry(bytes))
+      }
       return
     }
     guard let tuple, let own = OverlayMapping.pilotAddress(from: tuple.own),
@@ -121,10 +125,13 @@ extension GatewayLoop {
       return streams.refuse(stream, now: now)
     }
     connection.descriptor = descriptor
+    connection.socketPort = port
     connection.deadline = now + Self.completesWithin
     connections[flow] = connection
     tuples[connection.tuple] = flow
     owners[stream] = .connection(flow)
+    // What was said before of the same number comes first.
+    submit()
     // The worker knows the row before it sees the SYN: the command is there when the SYN enters the TUN.
     guard engine.submit(.setFlow(row(of: connection, gatewayPort: port))),
       pt_epoll_add(epoll, descriptor, Self.connectionTag + UInt64(flow)) == 0,
@@ -156,9 +163,13 @@ extension GatewayLoop {
     if entry.events & UInt32(PT_READABLE | PT_HUNG_UP) != 0 { connection.canReceive = true }
     if entry.events & UInt32(PT_WRITABLE | PT_HUNG_UP) != 0 { connection.canSend = true }
     switch connection.phase {
-    // A socket that is not connecting yet reports a hang-up once; only its SYN's answer makes it writable.
     case .connecting: if entry.events & UInt32(PT_WRITABLE | PT_HUNG_UP) != 0 { completeConnect(connection) }
-    case .open: markPending(connection.flow)
+    case .open:
+      // Nothing need be read or written for a reset to be noticed.
+      if entry.events & UInt32(PT_HUNG_UP) != 0, pt_socket_error(connection.descriptor) != 0 {
+        return endConnection(connection, isAborted: true)
+      }
+      markPending(connection.flow)
     case .dialing, .accepting: break
     }
   }
@@ -174,6 +185,7 @@ extension GatewayLoop {
       // Refused there: refused here. No answer: unreachable.
       output.append(.refuse(connection.held, end == .refused ? nil : .addressUnreachable))
       endConnection(connection, isAborted: true)
+    case .accepting where end == .finished: break
     case .accepting, .connecting: endConnection(connection, isAborted: true)
     case .open:
       if end == .finished { markPending(connection.flow) } else { endConnection(connection, isAborted: true) }
@@ -210,13 +222,14 @@ extension GatewayLoop {
       connection.stream = nil
       if isAborted { streams.abort(stream, now: now) } else { streams.close(stream, now: now) }
     }
+    // The worker hears of the end before the port is anybody's again.
+    if !engine.submit(.endFlow(connection.flow)) { output.append(.endFlow(connection.flow)) }
     if connection.descriptor >= 0 {
       if isAborted { pt_tcp_abort(connection.descriptor) } else { pt_close(connection.descriptor) }
       connection.descriptor = -1
     }
     connections[connection.flow] = nil
     if tuples[connection.tuple] == connection.flow { tuples[connection.tuple] = nil }
-    output.append(.endFlow(connection.flow))
     flows.end(connection.flow, now: now)
   }
 }

@@ -72,9 +72,10 @@ extension GatewayLoop {
     message.done(true)
   }
 
-  func messageClosed(_ number: UInt32) {
+  func messageClosed(_ number: UInt32, _ end: StreamEnd) {
     guard let message = messages.removeValue(forKey: number), !message.isDelivered else { return }
-    message.done(false)
+    // The acknowledgement may have come with the peer's end.
+    message.done(message.isWritten && end == .finished)
   }
 
   func expire(_ message: OutgoingMessage, _ number: UInt32) {

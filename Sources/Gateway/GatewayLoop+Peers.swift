@@ -17,7 +17,7 @@ struct GatewayPeer {
 extension GatewayLoop {
   func obey(_ command: GatewayCommand) {
     switch command {
-    case .setLocal(let addresses): local = addresses
+    case .setLocal(let addresses): self.addresses = addresses
     case .peer(let index, let node, let isAdmitted):
       nodes[index] = node
       peers[node] = GatewayPeer(index: index, isAdmitted: isAdmitted)
@@ -25,22 +25,34 @@ extension GatewayLoop {
     case .ready(let node):
       peers[node]?.isReady = true
       startMessages(to: node)
-    case .unreachable(let node): failMessages(to: node)
+      startLocal(to: node)
+    case .lost(let node): peers[node]?.isReady = false
+    case .unreachable(let node):
+      failMessages(to: node)
+      failLocal(to: node)
     case .forget(let node):
       streams.forget(node)
       replies.close(node)
+      if let peer = peers[node], peer.isStreaming {
+        peers[node]?.isStreaming = false
+        output.append(.setStreaming(peer.index, false))
+      }
     case .gone(let node):
       streams.forget(node)
       if let peer = peers.removeValue(forKey: node), nodes[peer.index] == node { nodes[peer.index] = nil }
     case .message(let peer, let port, let bytes, let done): queueMessage(bytes, to: peer, port: port, done)
+    case .serveLocal(let path): openLocal(path)
+    case .answer(let request, let answer): answerLocal(request, answer)
     case .stop: isRunning = false
     }
   }
 
-  var ownNode: UInt32? { local.first?.node }
+  var ownNode: UInt32? { addresses.first?.node }
 
   /// Our address in the peer's network, or on the backbone.
-  func ownAddress(in network: UInt16) -> PilotAddress? { local.first { $0.network == network } ?? local.first }
+  func ownAddress(in network: UInt16) -> PilotAddress? {
+    addresses.first { $0.network == network } ?? addresses.first
+  }
 
   // MARK: From the worker
 
@@ -50,11 +62,13 @@ extension GatewayLoop {
       guard let node = nodes[index], let packet = try? PilotPacket(bytes), packet.protocolNumber == .stream else {
         return count(.segmentMalformed)
       }
-      guard packet.source.node == node else { return count(.segmentSpoofed) }
+      guard packet.source.node == node, packet.source.network != OverlayMapping.localNetwork else {
+        return count(.segmentSpoofed)
+      }
       guard packet.destination.node == ownNode else { return count(.wrongDestination) }
       receive(packet, from: node, by: isRelayed ? .relay(beacon: from) : .direct(from))
     case .opening(let bytes, let offset): open(bytes, packetAt: offset)
-    case .datagram: break
+    case .datagram(_, let bytes): if let packet = try? PilotPacket(bytes) { receiveDatagram(packet) }
     }
   }
 

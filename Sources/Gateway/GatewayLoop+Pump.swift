@@ -95,8 +95,10 @@ extension GatewayLoop {
   /// Both sides have said all they had to, or the program goes on talking to nobody: the end, once the program's kernel
   /// has every byte. A program that does not read for 10 minutes loses them.
   private func endDelivered(_ connection: Connection) {
-    if connection.endsAt == .max { connection.endsAt = now + Self.undeliveredLasts }
-    guard pt_socket_unacknowledged(connection.descriptor) > 0, now < connection.endsAt else {
+    let left = pt_socket_unacknowledged(connection.descriptor)
+    if connection.endsAt == .max || left < connection.undelivered { connection.endsAt = now + Self.undeliveredLasts }
+    connection.undelivered = left
+    guard left > 0, now < connection.endsAt else {
       return endConnection(connection, isAborted: !connection.hasLocalEnded)
     }
     connection.deadline = now + Self.second
@@ -112,8 +114,9 @@ extension GatewayLoop {
   func expireOpen(_ connection: Connection) {
     guard !connection.hasEnded else { return endDelivered(connection) }
     guard connection.hasLocalEnded, let stream = connection.stream, !connection.isClosing else { return }
-    let isQuiet = now >= connection.quietSince + Self.quietLasts && connection.sent == connection.outgoing.count
-    guard isQuiet, streams.isFlushed(stream) else {
+    // The peer can answer only what it has, and the program take only what it reads.
+    if !streams.isFlushed(stream) || connection.sent < connection.outgoing.count { connection.quietSince = now }
+    guard now >= connection.quietSince + Self.quietLasts else {
       connection.deadline = max(now + Self.quietLasts / 4, connection.quietSince + Self.quietLasts)
       return
     }

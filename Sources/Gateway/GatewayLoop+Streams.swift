@@ -11,6 +11,7 @@ extension GatewayLoop {
       switch owners[id] {
       case .connection(let flow): if let connection = connections[flow] { streamOpened(connection) }
       case .message(let number): messageOpened(number)
+      case .local(let number): localOpened(number)
       case .echo, .inbox, .discard, nil: break
       }
     case .changed(let id):
@@ -19,6 +20,7 @@ extension GatewayLoop {
       case .connection(let flow): markPending(flow)
       case .message(let number): messageChanged(number)
       case .inbox: readInbox(id)
+      case .local(let number): localChanged(number)
       case .discard:
         streams.look(id)
         _ = streams.read(id, .max, now: now)
@@ -27,8 +29,9 @@ extension GatewayLoop {
     case .closed(let id, let end):
       switch owners.removeValue(forKey: id) {
       case .connection(let flow): if let connection = connections[flow] { streamClosed(connection, end) }
-      case .message(let number): messageClosed(number)
+      case .message(let number): messageClosed(number, end)
       case .inbox, .discard: inboxes[id] = nil
+      case .local(let number): localClosed(number, end)
       case .echo, nil: break
       }
     }
@@ -45,7 +48,7 @@ extension GatewayLoop {
       owners[id] = .inbox
       inboxes[id] = now + 10 * Self.second
       streams.accept(id, now: now)
-    default: connect(id, ends)
+    default: if !arriveLocal(id, ends) { connect(id, ends) }
     }
   }
 

@@ -14,6 +14,8 @@ enum StreamOwner {
   case message(UInt32)
   /// A message of a peer on the handshake port.
   case inbox
+  /// A local client's, by the number it knows.
+  case local(UInt32)
   /// Whatever comes is thrown away until the stream ends.
   case discard
 }
@@ -25,7 +27,9 @@ final class GatewayLoop {
   static let commandsTag: UInt64 = 0
   static let segmentsTag: UInt64 = 1
   static let listenerTag: UInt64 = 2
+  static let localListenerTag: UInt64 = 3
   static let connectionTag: UInt64 = 1 << 32
+  static let clientTag: UInt64 = 2 << 32
 
   let engine: Engine
   let commands: Mailbox<GatewayCommand>
@@ -41,22 +45,26 @@ final class GatewayLoop {
 
   var now: UInt64 = 0
   var isRunning = true
-  var local: [PilotAddress] = []
+  var addresses: [PilotAddress] = []
   var peers: [UInt32: GatewayPeer] = [:]
   var nodes: [PeerIndex: UInt32] = [:]
 
-  var streams = StreamTable()
+  var streams = StreamTable(entropy: SystemRandomNumberGenerator.word())
   var replies = ReplyWindow()
   var owners: [StreamID: StreamOwner] = [:]
   var connections: [UInt16: Connection] = [:]
   var tuples: [Connection.Tuple: UInt16] = [:]
   var flows = FlowNumbers()
+  /// Something was left for the next turn: the loop must not sleep.
+  var isUnsettled = false
   /// Connections whose stream or socket has news, once each.
   var pending: [UInt16] = []
   var messages: [UInt32: OutgoingMessage] = [:]
   var nextMessage: UInt32 = 0
   /// When streams of the handshake port end.
   var inboxes: [StreamID: UInt64] = [:]
+  /// Official clients on this machine, once they are served.
+  var local: LocalSide?
   /// Commands for the worker, submitted once per turn.
   var output: [EngineCommand] = []
 
@@ -116,6 +124,8 @@ final class GatewayLoop {
         case Self.commandsTag: hasCommands = true
         case Self.segmentsTag: hasSegments = true
         case Self.listenerTag: acceptConnections()
+        case Self.localListenerTag: acceptClients()
+        case Self.clientTag...: noteClient(entry)
         default: if entry.tag >= Self.connectionTag { noteReady(entry) }
         }
       }
@@ -132,11 +142,13 @@ final class GatewayLoop {
 
   /// Milliseconds until something is due, rounded up; -1: nothing is.
   private func timeout() -> Int32 {
+    if isUnsettled { return 0 }
     var due = streams.nextDeadline ?? .max
     for connection in connections.values where connection.deadline < due { due = connection.deadline }
     for message in messages.values where message.deadline < due { due = message.deadline }
     for deadline in inboxes.values where deadline < due { due = deadline }
     if let expiry = flows.nextExpiry, expiry < due { due = expiry }
+    if let deadline = localDeadline, deadline < due { due = deadline }
     guard due != .max else { return -1 }
     let time = pt_monotonic()
     guard due > time else { return 0 }
@@ -151,13 +163,16 @@ final class GatewayLoop {
       inboxes[stream] = nil
       streams.close(stream, now: now)
     }
+    tickLocal()
     while let id = flows.expire(now) { output.append(.removeFlow(id)) }
   }
 
-  /// Lets owners act until nothing happens any more, and collects what leaves.
+  /// Lets owners act until nothing happens any more, and collects what leaves. Bounded: a client that never stops
+  /// talking waits for the next turn like everybody.
   func settle() {
-    repeat {
+    for _ in 0..<64 {
       flush()
+      let isServing = serveLocal()
       let turn = pending
       pending = []
       for flow in turn {
@@ -166,7 +181,9 @@ final class GatewayLoop {
         pump(connection)
       }
       flush()
-    } while !pending.isEmpty
+      isUnsettled = isServing || !pending.isEmpty
+      if !isUnsettled { return }
+    }
   }
 
   /// Events of streams go to their owners, segments that are due become commands, until there are no more of either.
@@ -183,21 +200,31 @@ final class GatewayLoop {
     }
   }
 
-  private func submit() {
-    guard !output.isEmpty else { return }
-    let taken = engine.submit(output)
-    // Lost segments are sent again by their streams; the worker is 16,384 commands behind only when it hangs.
-    if taken < output.count { tally.count(GatewayCount.commandQueueFull.rawValue, output.count - taken) }
-    output.removeAll(keepingCapacity: output.capacity <= 4096)
+  func submit() {
+    for (reason, number) in streams.takeCounts() { tally.count(reason.rawValue, number) }
     tally.setStreams(streams.count)
+    guard !output.isEmpty else { return }
+    // Segments that find the worker far behind are lost, and sent again by their streams.
+    let lost = engine.submit(output)
+    if lost > 0 { tally.count(GatewayCount.commandQueueFull.rawValue, lost) }
+    output.removeAll(keepingCapacity: output.capacity <= 4096)
   }
 
   private func endAll() {
+    endLocal()
     for connection in Array(connections.values) { endConnection(connection, isAborted: true) }
     for id in Array(owners.keys) { streams.abort(id, now: now) }
     settle()
     submit()
     for message in messages.values where !message.isDelivered { message.done(false) }
+  }
+}
+
+extension SystemRandomNumberGenerator {
+  /// Not 0.
+  fileprivate static func word() -> UInt64 {
+    var generator = SystemRandomNumberGenerator()
+    return generator.next() | 1
   }
 }
 

@@ -1,6 +1,7 @@
 // What control tells the gateway and what the gateway tells control.
 
 package import Engine
+package import LocalSocket
 package import Wire
 
 package enum GatewayCommand: Sendable {
@@ -12,6 +13,8 @@ package enum GatewayCommand: Sendable {
   case setAdmitted(node: UInt32, Bool)
   /// Frames can be sealed for the peer from now on: dials that waited for it begin.
   case ready(node: UInt32)
+  /// The peer's session is gone: dials wait again.
+  case lost(node: UInt32)
   /// No way to the peer: dials that waited for it fail.
   case unreachable(node: UInt32)
   /// The peer's streams end at once: its trust was withdrawn.
@@ -20,6 +23,10 @@ package enum GatewayCommand: Sendable {
   case gone(node: UInt32)
   /// Writes the bytes to a stream of the peer's port, in one segment, and closes it 0.5 s after they arrived.
   case message(PilotAddress, port: UInt16, [UInt8], done: @Sendable (Bool) -> Void)
+  /// Serves official clients (pilotctl, SDK) on a Unix socket at this path.
+  case serveLocal(path: String)
+  /// The node's answer to a question of a local client.
+  case answer(RequestID, Result<[UInt8], LocalError>)
   /// Ends all streams and connections, and the thread.
   case stop
 }
@@ -44,6 +51,10 @@ package enum GatewayEvent: Sendable {
   case wanted(PilotAddress)
   /// The first segment of a stream that a peer opened to the handshake port.
   case handshakeMessage([UInt8], from: UInt32)
+  /// A local client asks; to be answered in any order, with what there is of streams now.
+  case ask(RequestID, LocalQuery, LocalStatus)
+  /// The local socket cannot be served.
+  case localSocketFailed(GatewayError)
 }
 
 /// Counted refusals, as `status` shows them.
@@ -56,6 +67,8 @@ package enum GatewayCount: String, Sendable, CaseIterable {
   case connectionUnclaimed = "stream-connection-unclaimed"
   case connectFailed = "stream-connect-failed"
   case commandQueueFull = "stream-command-queue-full"
+  case clientForeign = "client-of-another-user"
+  case datagramUndeliverable = "client-datagram-undeliverable"
 }
 
 /// Why the gateway could not start.
@@ -63,4 +76,10 @@ package struct GatewayError: ExplainedError {
   package let code: String
   package let message: String
   package let hint: String?
+
+  package init(code: String, message: String, hint: String?) {
+    self.code = code
+    self.message = message
+    self.hint = hint
+  }
 }

@@ -18,6 +18,9 @@ struct Up: AsyncParsableCommand {
   var stateDir: String?
   @Option(help: "Control socket (default /run/pilot-tun/control.sock).")
   var controlSocket: String?
+  @Option(
+    help: ArgumentHelp("Also serve official clients (pilotctl, Python SDK) on this socket.", valueName: "path"))
+  var ipc: String?
   @Option(help: "Name of this node; others reach it as NAME.pilot.")
   var hostname: String?
   @Option(help: ArgumentHelp("Registry and beacon on one host (ports 9000 and 9001).", valueName: "host[:port]"))
@@ -68,7 +71,7 @@ struct Up: AsyncParsableCommand {
 
   private var flags: [Setting: [String]] {
     let single: [Setting: String?] = [
-      .stateDirectory: stateDir, .controlSocket: controlSocket, .hostname: hostname, .rendezvous: rendezvous,
+      .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .hostname: hostname, .rendezvous: rendezvous,
       .registry: registry, .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
     ]

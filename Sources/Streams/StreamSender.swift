@@ -164,6 +164,13 @@ struct StreamSender: Sendable {
         flight[index].isKept = true
       }
     }
+    // The window is open: what tried it is a segment like others, lost if it was thrown away.
+    if peerWindow > 0, flight.first?.isProbe == true {
+      flight[0].isProbe = false
+      flight[0].transmissions = 1
+      markLost(0)
+      timerAt = now + timeout
+    }
     if let sample { measure(sample) }
     // Karn: only a round trip that was measured ends the backing off (RFC 6298 §5).
     if sample != nil { backoff = 0 }

@@ -21,6 +21,8 @@ package struct StreamTable: Sendable {
   /// Streams that one peer opened, and all; each may hold 1.2 MB when its peer sends and nobody reads.
   package static let perPeer = 128
   package static let total = 1024
+  /// Of which peers may open so many: the rest is for programs here.
+  static let arrivedTotal = 768
   /// SYNs of one peer: 64 at once, then 10 a second, as official daemons allow (wire/tunnel §5.2).
   static let synBurst = 64.0
   static let synRate = 10.0
@@ -79,13 +81,31 @@ package struct StreamTable: Sendable {
   private var dirty: [Int] = []
   private var slots: [Key: Int] = [:]
   private var arrivedOfPeer: [UInt32: Int] = [:]
+  private var arrived = 0
   private var syns: [UInt32: (left: Double, at: UInt64)] = [:]
   private var nextPort = PilotPort.firstEphemeral
+  private var entropy: UInt64
   private var packets: [PilotPacket] = []
   private var events: [Event] = []
   private var counts: [StreamCount: Int] = [:]
 
-  package init() {}
+  /// `entropy`: so that first ports and sequence numbers are others than before a restart: a peer that still holds an
+  /// old stream answers a dial with the same ports in that one's name. 0: ports from the first one on and numbers from
+  /// 0, for tests.
+  package init(entropy: UInt64 = 0) {
+    self.entropy = entropy
+    if entropy != 0 { nextPort += UInt16(truncatingIfNeeded: number() % 16_384) }
+  }
+
+  /// An initial sequence number, or another number that nobody needs to guess (splitmix64).
+  private mutating func number() -> UInt32 {
+    guard entropy != 0 else { return 0 }
+    entropy &+= 0x9E37_79B9_7F4A_7C15
+    var value = entropy
+    value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
+    value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
+    return UInt32(truncatingIfNeeded: value ^ value >> 31)
+  }
 
   package var count: Int { slots.count }
 
@@ -119,7 +139,7 @@ package struct StreamTable: Sendable {
     guard slots[key] == nil else { return nil }
     let slot = place(
       Stream(
-        machine: StreamMachine(dialing: 0, now: now),
+        machine: StreamMachine(dialing: number(), now: now),
         ends: Ends(local: local, remote: remote, localPort: own, remotePort: port), generation: 0, isDialed: true,
         isDialing: true, lastData: now), key)
     settle(slot, now)
@@ -162,12 +182,13 @@ package struct StreamTable: Sendable {
     guard takesSyn(of: key.peer, now) else { return counts[.overLimit, default: 0] += 1 }
     if let old = slots[key] { remove(old, .reset) }
     makeRoom(for: key.peer)
-    guard slots.count < Self.total, arrivedOfPeer[key.peer, default: 0] < Self.perPeer else {
+    guard slots.count < Self.total, arrived < Self.arrivedTotal, arrivedOfPeer[key.peer, default: 0] < Self.perPeer
+    else {
       counts[.overLimit, default: 0] += 1
       packets.append(Self.reset(packet))
       return
     }
-    guard let machine = StreamMachine(answering: segment, first: 0, now: now) else { return }
+    guard let machine = StreamMachine(answering: segment, first: number(), now: now) else { return }
     let slot = place(
       Stream(
         machine: machine,
@@ -175,6 +196,7 @@ package struct StreamTable: Sendable {
           local: packet.destination, remote: packet.source, localPort: key.localPort, remotePort: key.remotePort),
         generation: 0, isDialed: false, isDialing: false, lastData: now), key)
     arrivedOfPeer[key.peer, default: 0] += 1
+    arrived += 1
     events.append(.arrived(id(slot)))
   }
 
@@ -250,6 +272,7 @@ package struct StreamTable: Sendable {
     if !streams[slot].isOver { events.append(.closed(id(slot), end)) }
     if !streams[slot].isDialed, let left = arrivedOfPeer[key.peer] {
       arrivedOfPeer[key.peer] = left > 1 ? left - 1 : nil
+      arrived -= 1
     }
     // The buffers go; the generation stays for the next one.
     let generation = streams[slot].generation
@@ -314,6 +337,8 @@ package struct StreamTable: Sendable {
 
   /// Nil once the stream is gone.
   package func ends(of id: StreamID) -> Ends? { slot(id).map { streams[$0].ends } }
+
+  package func phase(of id: StreamID) -> StreamMachine.Phase? { slot(id).map { streams[$0].machine.phase } }
 
   package mutating func accept(_ id: StreamID, now: UInt64) { act(id, now) { $0.accept(now) } }
 

@@ -5,6 +5,7 @@
 package enum Setting: String, CaseIterable, Sendable {
   case stateDirectory = "state-dir"
   case controlSocket = "control-socket"
+  case ipc
   case hostname
   case rendezvous
   case registry

@@ -3,6 +3,8 @@
 
 import Engine
 import Gateway
+import LocalSocket
+import Logging
 import Session
 import Wire
 
@@ -23,7 +25,7 @@ extension Node {
     }
   }
 
-  func handle(_ event: GatewayEvent) async {
+  func handle(_ event: GatewayEvent) {
     switch event {
     case .wanted(let address):
       guard address.node != node else { return gateway.submit(.unreachable(node: address.node)) }
@@ -32,7 +34,13 @@ extension Node {
       } else {
         want(address)
       }
-    case .handshakeMessage(let bytes, let node): await receiveTrustMessage(bytes, from: node)
+    case .ask(let request, let query, let local):
+      // Each question for itself: a slow one holds nobody up.
+      Task { gateway.submit(.answer(request, await answer(query, local: local))) }
+    case .localSocketFailed(let error):
+      warnings.append("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")
+      logger.error("\(error.message)")
+    case .handshakeMessage(let bytes, let node): queueTrustMessage(bytes, from: node)
     }
   }
 

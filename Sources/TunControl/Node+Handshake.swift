@@ -14,9 +14,11 @@ extension Node {
     let now = Clock.now()
     let lastReceive = engine.statistics(of: peer.index).lastReceive
     // Asked before: an answer ends the attempt.
-    let isUnasked = !peer.handshake.isAttempting && peer.handshake.currentSession == nil
+    let hadSession = peer.handshake.currentSession != nil
+    let isUnasked = !peer.handshake.isAttempting && !hadSession
     let actions = peer.handshake.handle(event, now: now, lastReceive: lastReceive, using: &entropy)
     for action in actions { perform(action, isUnasked: isUnasked, for: peer) }
+    if hadSession, peer.handshake.currentSession == nil { gateway.submit(.lost(node: peer.node)) }
     rearm(peer)
   }
 

@@ -18,7 +18,7 @@ extension Node {
       return error.message
     }
     startGateway()
-    let streams = Task { for await event in gateway.events { await handle(event) } }
+    let streams = Task { for await event in gateway.events { handle(event) } }
     let pump = EventPump(engine)
     let events = Task {
       for await batch in pump.batches {
@@ -171,6 +171,8 @@ extension Node {
   private func becomeReady() {
     guard !isReady else { return }
     isReady = true
+    // Official clients take the socket's being there for the node's being registered.
+    if let path = configuration.ipcSocket { gateway.submit(.serveLocal(path: path)) }
     notifier.ready(stateLine)
     becameReady.yield()
   }

@@ -3,6 +3,7 @@
 
 import Directory
 import Engine
+package import Gateway
 import JSON
 package import LocalSocket
 import Session

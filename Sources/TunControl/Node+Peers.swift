@@ -238,6 +238,7 @@ extension Node {
     // By either end: what is installed goes, too (wire/tunnel §7.4). A public node lets the peer come again.
     if isWithdrawn {
       noteProhibition(of: peer)
+      gateway.submit(.setAdmitted(node: peer.node, verdict.admission == .all))
       gateway.submit(.forget(node: peer.node))
       feed(peer, .reset)
     }

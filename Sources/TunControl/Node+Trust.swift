@@ -7,6 +7,12 @@ import Gateway
 import Session
 import Wire
 
+/// Messages of one peer that were not looked at yet.
+struct TrustQueue {
+  var count = 0
+  var last: Task<Void, Never>?
+}
+
 extension Node {
   /// Before the directory runs.
   func connectTrustMessages() async {
@@ -19,7 +25,7 @@ extension Node {
   func sendTrustMessage(to node: UInt32, bytes: [UInt8]) async -> Bool {
     guard !isStopping, node != self.node else { return false }
     // The streams speak to peers with a row.
-    guard case .success = await peer(for: node) else { return false }
+    guard case .success = await peer(for: node), !isStopping else { return false }
     let isDelivered = await withCheckedContinuation { continuation in
       gateway.submit(
         .message(PilotAddress(network: 0, node: node), port: PilotPort.handshake, bytes) {
@@ -28,6 +34,19 @@ extension Node {
     }
     tally(isDelivered ? "trust-messages-sent" : "trust-messages-undelivered")
     return isDelivered
+  }
+
+  /// Messages of one peer are looked at one after another, those of others beside them: looking may need the registry.
+  func queueTrustMessage(_ bytes: [UInt8], from node: UInt32) {
+    let waiting = trustMessages[node] ?? TrustQueue()
+    guard waiting.count < 8 else { return count("trust-message-over-limit") }
+    let task = Task { [last = waiting.last] in
+      await last?.value
+      await receiveTrustMessage(bytes, from: node)
+      trustMessages[node]?.count -= 1
+      if trustMessages[node]?.count == 0 { trustMessages[node] = nil }
+    }
+    trustMessages[node] = TrustQueue(count: waiting.count + 1, last: task)
   }
 
   /// The first segment of a stream to port 444, from the peer whose tunnel it came by. The caller waits for the end
@@ -53,6 +72,7 @@ extension Node {
     guard !isPublic, !(await directory.trust(of: node)).isAdmitted, let peer = peers[node] else { return }
     peer.verdict.admission = .repliesToOpened
     tell(.setAdmission(peer.index, .repliesToOpened))
+    gateway.submit(.setAdmitted(node: node, false))
   }
 
   /// A session with the peer stands: it may have missed that we withdrew trust.

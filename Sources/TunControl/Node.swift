@@ -77,6 +77,9 @@ package actor Node {
   var nextSurvey: UInt64 = 0
   var nextLinkCheck: UInt64 = .max
 
+  // Trust messages on port 444
+  var trustMessages: [UInt32: TrustQueue] = [:]
+
   // Pings
   var pings: [UInt32: OutstandingPing] = [:]
   var nextPingSequence: UInt32 = 1

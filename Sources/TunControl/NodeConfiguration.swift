@@ -41,6 +41,8 @@ package enum LogFormat: String, CaseIterable, Sendable {
 package struct NodeConfiguration: Sendable {
   package var stateDirectory = "/var/lib/pilot-tun"
   package var controlSocket = "/run/pilot-tun/control.sock"
+  /// Where official clients (pilotctl, SDK) are served; nil: nowhere.
+  package var ipcSocket: String?
   package var hostname: String?
   /// nil: the node runs its own rendezvous.
   package var registry: HostPort?
@@ -73,6 +75,9 @@ package struct NodeConfiguration: Sendable {
     let reader = SettingReader(layers: layers)
     try reader.path(.stateDirectory, into: &stateDirectory)
     try reader.path(.controlSocket, into: &controlSocket)
+    var ipc = ""
+    try reader.path(.ipc, into: &ipc)
+    ipcSocket = ipc.isEmpty ? nil : ipc
     hostname = try reader.hostname()
     try readRendezvous(reader)
     interface = try reader.interface() ?? interface

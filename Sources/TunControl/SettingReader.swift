@@ -24,8 +24,8 @@ struct SettingReader {
   func path(_ setting: Setting, into target: inout String) throws(ControlError) {
     guard let (text, value) = single(setting) else { return }
     guard !text.isEmpty, !text.utf8.contains(0) else { throw refuse(setting, value, "a path") }
-    if setting == .controlSocket, text.utf8.count > 100 {
-      throw refuse(setting, value, "a path of at most 100 bytes (the kernel's limit for Unix sockets)")
+    if setting == .controlSocket || setting == .ipc, text.utf8.count > 90 {
+      throw refuse(setting, value, "a path of at most 90 bytes (the kernel's limit for Unix sockets)")
     }
     target = text
   }

@@ -1,6 +1,7 @@
 // An official registry: it knows the request types and members of wire/registry and answers everything else with an
 // error. What a node sends it, and how it lives with refusals.
 
+import JSON
 import Session
 import Synchronization
 import Testing

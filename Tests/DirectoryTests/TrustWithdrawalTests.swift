@@ -1,5 +1,6 @@
 // Withdrawing trust, from either end: what holds at once, who is told when, and two directories that end up the same.
 
+import JSON
 import Logging
 import Rendezvous
 import Session

@@ -1,6 +1,7 @@
 // What official clients are told: the members they need, lists that fit into a frame, signed requests.
 
 import Directory
+import Gateway
 import JSON
 import LocalSocket
 import Session
