@@ -165,7 +165,17 @@ extension GatewayLoop {
       let actions = local.server.takeActions()
       guard !actions.isEmpty else { return hasActed }
       hasActed = true
-      for action in actions { carryOut(action, local) }
+      var touched: Set<UInt32> = []
+      for action in actions {
+        carryOut(action, local)
+        switch action {
+        case .send(let stream, _): touched.insert(stream.number)
+        case .resume(let client): touched.formUnion(local.server.streams(of: client).map(\.number))
+        default: break
+        }
+      }
+      // Only now: room is announced as what is left behind all of them.
+      for number in touched { localChanged(number) }
     }
   }
 
@@ -181,7 +191,6 @@ extension GatewayLoop {
     case .send(let stream, let bytes):
       if let id = local.streams[stream.number] {
         _ = streams.write(id, bytes, now: now)
-        local.server.canTake(stream, room: streams.writable(id), now: now)
       }
     case .close(let stream):
       if let id = local.streams.removeValue(forKey: stream.number) {
@@ -191,7 +200,7 @@ extension GatewayLoop {
     case .bind, .unbind: break
     case .sendDatagram(let peer, let port, let bytes, let confirm): send(bytes, to: peer, port, confirm, local)
     case .ask(let request, let query): report.yield(.ask(request, query, localStatus(local)))
-    case .resume(let client): for stream in local.server.streams(of: client) { localChanged(stream.number) }
+    case .resume: break
     case .disconnect(let client): close(client, local)
     }
   }
