@@ -390,8 +390,11 @@ package struct StreamMachine: Sendable {
     phase == .lingering || now >= lastHeard + StreamLimits.synLasts
   }
 
+  /// When the next question is due, or the end after the last one. Official daemons answer none, but ask by themselves
+  /// when they have heard nothing for a minute, our questions included: so the last one is waited for longer.
   private var keepaliveAt: UInt64 {
-    lastHeard + StreamLimits.keepaliveAfter + UInt64(keepalives) * StreamLimits.keepaliveGap
+    let last = keepalives == StreamLimits.keepalives ? StreamLimits.keepaliveLasts : 0
+    return lastHeard + StreamLimits.keepaliveAfter + UInt64(keepalives) * StreamLimits.keepaliveGap + last
   }
 
   /// Bytes wait for the peer's window, and nothing in flight will bring news of it.

@@ -72,6 +72,7 @@ package enum StreamLimits {
   static let keepaliveAfter = 60 * second
   static let keepaliveGap = 15 * second
   static let keepalives = 3
+  static let keepaliveLasts = 120 * second
   /// Longer than anybody repeats a SYN: one that comes later on a stream opens another (its dialer started anew).
   static let synLasts = 20 * second
   /// An empty acknowledgement may be a question. It is answered when we said nothing for this long (with our window all

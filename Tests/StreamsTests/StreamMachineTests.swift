@@ -158,7 +158,7 @@ import Wire
     #expect(link.a.machine.phase == .open && link.b?.machine.phase == .open)
     #expect(link.sent.a - before.a + link.sent.b - before.b <= 40, "\(link.sent) after \(before)")
     link.lets = { _, _ in false }
-    let isOver = link.run(seconds: 150) { $0.a.machine.phase == .closed && $0.b?.machine.phase == .closed }
+    let isOver = link.run(seconds: 300) { $0.a.machine.phase == .closed && $0.b?.machine.phase == .closed }
     #expect(isOver && link.a.machine.end == .timedOut)
   }
 
