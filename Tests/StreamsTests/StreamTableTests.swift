@@ -207,6 +207,8 @@ private struct EchoHost {
       for answer in host.tick(now) { carry(answer, toHost: false) }
       if let due = dialer.nextDeadline, due <= now { dialer.tick(now) }
     }
-    #expect(received == text, "\(received.count) bytes came back, seed \(seed)")
+    // Compared here: a failed expectation would list the differences, for hours.
+    let isSame = received == text
+    #expect(isSame, "\(received.count) bytes came back, seed \(seed)")
   }
 }
