@@ -9,7 +9,7 @@ package struct ReplyWindow: Sendable {
   /// Peers that are remembered; the one dialled longest ago gives way.
   package static let mostPeers = 4096
   /// Where answers come: trust messages and data exchange. Nothing else of a stranger passes, the echo neither.
-  package static let ports: [UInt16] = [PilotPort.handshake, 1001]
+  package static let ports: [UInt16] = [PilotPort.handshake, PilotPort.dataExchange]
 
   private var dialled: [UInt32: UInt64] = [:]
 
