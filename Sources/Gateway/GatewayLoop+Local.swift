@@ -32,7 +32,7 @@ extension GatewayLoop {
   }
 
   private func failLocal(_ path: String, _ reason: String, hint: String?) {
-    report.yield(
+    tell(
       .localSocketFailed(
         GatewayError(
           code: "ipc_unavailable", message: "the local socket \(path) cannot be served: \(reason)", hint: hint)
@@ -199,7 +199,11 @@ extension GatewayLoop {
       }
     case .bind, .unbind: break
     case .sendDatagram(let peer, let port, let bytes, let confirm): send(bytes, to: peer, port, confirm, local)
-    case .ask(let request, let query): report.yield(.ask(request, query, localStatus(local)))
+    case .ask(let request, let query):
+      // Clients wait for ever, so that a question that is lost must be answered here.
+      if !tell(.ask(request, query, localStatus(local))) {
+        local.server.answered(request, .failure(LocalError("the node is busy: try again")), now: now)
+      }
     case .resume: break
     case .disconnect(let client): close(client, local)
     }
@@ -218,7 +222,7 @@ extension GatewayLoop {
     if peer.node == ownNode || peers[peer.node]?.isReady == true {
       start(number, local)
     } else {
-      report.yield(.wanted(peer))
+      tell(.wanted(peer))
     }
   }
 

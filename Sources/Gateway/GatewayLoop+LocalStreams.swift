@@ -106,7 +106,7 @@ extension GatewayLoop {
       return undeliverable(datagram, "pending queue full")
     }
     local.datagrams.append(datagram)
-    report.yield(.wanted(peer))
+    tell(.wanted(peer))
   }
 
   func deliver(_ datagram: LocalSide.Datagram, _ local: LocalSide) {

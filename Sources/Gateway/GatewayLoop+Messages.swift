@@ -28,7 +28,7 @@ extension GatewayLoop {
     if peers[peer.node]?.isReady == true {
       startMessage(nextMessage)
     } else {
-      report.yield(.wanted(peer))
+      tell(.wanted(peer))
     }
   }
 
@@ -96,6 +96,6 @@ extension GatewayLoop {
     guard !bytes.isEmpty, inboxes[id] != nil, let node = streams.ends(of: id)?.remote.node else { return }
     inboxes[id] = now + 2 * Self.second
     owners[id] = .discard
-    report.yield(.handshakeMessage(bytes, from: node))
+    tell(.handshakeMessage(bytes, from: node))
   }
 }

@@ -109,6 +109,16 @@ final class GatewayLoop {
 
   func count(_ reason: GatewayCount) { tally.count(reason.rawValue) }
 
+  /// False when the node is 4,096 events behind, and this one is lost: dials and messages run into their deadlines.
+  @discardableResult
+  func tell(_ event: GatewayEvent) -> Bool {
+    if case .dropped = report.yield(event) {
+      count(.nodeBehind)
+      return false
+    }
+    return true
+  }
+
   // MARK: The loop
 
   func run() {

@@ -69,6 +69,7 @@ package enum GatewayCount: String, Sendable, CaseIterable {
   case commandQueueFull = "stream-command-queue-full"
   case clientForeign = "client-of-another-user"
   case datagramUndeliverable = "client-datagram-undeliverable"
+  case nodeBehind = "stream-event-queue-full"
 }
 
 /// Why the gateway could not start.
