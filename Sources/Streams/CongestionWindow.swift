@@ -1,8 +1,8 @@
 // How much may be in flight: CUBIC (RFC 9438) in bytes, with another idea of what congestion is.
 //
-// A stream never has more than 129 segments in flight (what a receiver with a gap keeps), 150 KB, and crosses a tunnel
-// whose losses are often a radio's. So a few lost segments alone are no sign of congestion: a round trip in which more
-// than a twelfth of the bytes was lost is, and so is a round trip of twice the least one.
+// A stream has few segments in flight, 129 (150 KB) on a way with losses, and crosses a tunnel whose losses are often a
+// radio's. So a few lost segments alone are no sign of congestion: a round trip in which more than a twelfth of the
+// bytes was lost is, and so is a round trip of twice the least one.
 
 import Wire
 
@@ -13,7 +13,7 @@ struct CongestionWindow: Sendable {
   /// wire/tunnel §5.5: what the deployed daemons begin with.
   private static let initial = 40_960.0
   private static let least = 4 * segment
-  private static let most = Double(StreamLimits.flightSegments + 1) * segment
+  private static let most = Double(StreamLimits.windowSegments + 1) * segment
 
   private var size = initial
   private var threshold = Double.infinity

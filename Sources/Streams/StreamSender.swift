@@ -38,6 +38,8 @@ struct StreamSender: Sendable {
   private var roundEnd: UInt32
   private var roundDelivered = 0
   private var roundLost = 0
+  /// Bytes that arrived since the last loss.
+  private var cleanBytes = 0
   private var leastRoundTrip = UInt64.max
   /// Sending time of the latest segment known to have arrived, and the round trip it had.
   private var arrivedSentAt: UInt64 = 0
@@ -70,7 +72,7 @@ struct StreamSender: Sendable {
       guard pipe == 0 || pipe + flight[index].payload.count <= window.bytes else { return nil }
       return resend(index, now)
     }
-    guard !unsent.isEmpty, flight.count < StreamLimits.flightSegments else { return nil }
+    guard !unsent.isEmpty, flight.count < flightLimit else { return nil }
     let size = min(segmentLength(), unsent.count)
     guard pipe == 0 || pipe + size <= window.bytes else { return nil }
     if isProbe, flight.isEmpty, size > peerWindow {
@@ -82,6 +84,12 @@ struct StreamSender: Sendable {
     shortSince = nil
     hasWaitedForMore = false
     return launch(unsent.take(size), isFin: false, now)
+  }
+
+  /// What a loss would cost: behind a gap of its own a receiver throws away all but the first segments it gets.
+  private var flightLimit: Int {
+    let clean = cleanBytes / StreamLimits.segmentSize / StreamLimits.cleanFlightShare
+    return max(StreamLimits.flightSegments, min(clean, StreamLimits.windowSegments))
   }
 
   mutating func finSegment(_ now: UInt64) -> Flight { launch([], isFin: true, now) }
@@ -185,6 +193,7 @@ struct StreamSender: Sendable {
       window.grow(delivered, now: now, roundTrip: smoothed ?? StreamLimits.firstTimeout)
     }
     roundDelivered += delivered
+    cleanBytes += delivered
     findLosses(now)
     if let smoothed, !oldest.isBefore(roundEnd) {
       window.endRound(delivered: roundDelivered, lost: roundLost, roundTrip: smoothed, least: leastRoundTrip)
@@ -237,6 +246,7 @@ struct StreamSender: Sendable {
         flight[index].isLost = true
         pipe -= flight[index].payload.count
         roundLost += flight[index].payload.count
+        cleanBytes = 0
       } else {
         reorderCheckAt = min(reorderCheckAt ?? .max, due)
       }
@@ -279,6 +289,7 @@ struct StreamSender: Sendable {
         return
       }
       for index in flight.indices { markLost(index) }
+      cleanBytes = 0
       // A closed window is no congestion.
       if flight[0].isProbe {
         timerAt = now + probeGap(flight[0])
