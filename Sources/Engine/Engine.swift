@@ -187,6 +187,7 @@ package final class Engine: Sendable {
     statistics.receivedPackets = word(\.receivedPackets)
     statistics.lastReceive = word(\.lastReceive)
     statistics.lastSend = word(\.lastSend)
+    statistics.lastOnPath = word(\.lastOnPath)
     statistics.innerMTU = word(\.innerMTU)
     return statistics
   }

@@ -108,8 +108,8 @@ package enum EngineEvent: Sendable {
   case innerFrame(PeerIndex, [UInt8], from: Endpoint, isRelayed: Bool)
   /// An authenticated frame with a new highest counter came directly from an endpoint that is not the peer's path.
   case moved(PeerIndex, Endpoint)
-  /// An authenticated frame came through the relay while the path is direct. At most once per peer and second.
-  case relayed(PeerIndex)
+  /// A packet was sent to the peer, the first in a second.
+  case resumed(PeerIndex)
   /// 32 consecutive frames under this peer's id did not open. At most once per peer and second.
   case failing(PeerIndex)
   /// An offload went off, with the reason.
@@ -137,6 +137,8 @@ package struct PeerStatistics: Equatable, Sendable {
   /// Monotonic nanoseconds of the last authenticated frame; 0: never.
   package var lastReceive: UInt64 = 0
   package var lastSend: UInt64 = 0
+  /// The last frame with a new highest counter that came by the path that we use.
+  package var lastOnPath: UInt64 = 0
   /// Largest inner packet the path takes, in bytes; 0: as large as the interface's.
   package var innerMTU: UInt64 = 0
   package init() {}

@@ -36,7 +36,6 @@ struct PeerRow {
   // Limits of events to control, monotonic nanoseconds of the last one.
   var lastWanted: UInt64
   var lastMoved: UInt64
-  var lastRelayed: UInt64
   var lastFailing: UInt64
   var lastUndecryptable: UInt64
   /// When the next inner frame for control may come, at 200 a second with a burst of a second.
@@ -49,6 +48,8 @@ struct PeerRow {
   var receivedPackets: UInt64
   var lastReceive: UInt64
   var lastSend: UInt64
+  /// The last newest frame that came by the path that we use.
+  var lastOnPath: UInt64
   /// Largest inner packet the path takes; 0: the interface's MTU. Control reads it, too.
   var innerMTU: UInt64
 }

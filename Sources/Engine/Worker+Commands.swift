@@ -174,7 +174,7 @@ extension Worker {
     row.pointee.sentPackets &+= 1
     row.pointee.sentBytes &+= UInt64(bytes.count)
     // Segments and datagrams are use of the path, as packets of programs are; pings and keepalives are not.
-    if bytes.count > 1, bytes[0] >> 4 == 1, bytes[1] <= PilotProtocol.datagram.rawValue { row.pointee.lastSend = now }
+    if bytes.count > 1, bytes[0] >> 4 == 1, bytes[1] <= PilotProtocol.datagram.rawValue { noteUse(index, row) }
   }
 
   private mutating func sendDatagram(_ bytes: [UInt8], to endpoint: Endpoint) {

@@ -371,25 +371,33 @@ extension Worker {
   }
 
   @inline(never)
-  private func tellPath(_ index: PeerIndex, _ arrival: Arrival) {
-    tell(arrival.isRelayed ? .relayed(index) : .moved(index, Endpoint(arrival.from)))
-  }
+  private func tellMoved(_ index: PeerIndex, _ from: pt_endpoint) { tell(.moved(index, Endpoint(from))) }
 
-  /// Where the newest frame came from, when that is not the path we use.
+  /// Where the newest frame came from: by the path we use, or from elsewhere.
   @inline(__always)
   private mutating func noteArrival(_ index: PeerIndex, _ row: UnsafeMutablePointer<PeerRow>, _ arrival: Arrival) {
     if arrival.isRelayed {
-      guard row.pointee.path != .relay, now &- row.pointee.lastRelayed > Self.second else { return }
-      row.pointee.lastRelayed = now
-      tellPath(index, arrival)
-    } else if row.pointee.path != .direct || row.pointee.endpoint.port != arrival.from.port
-      || !Endpoint.sameAddress(row.pointee.endpoint, arrival.from)
+      if row.pointee.path == .relay { row.pointee.lastOnPath = now }
+    } else if row.pointee.path == .direct, row.pointee.endpoint.port == arrival.from.port,
+      Endpoint.sameAddress(row.pointee.endpoint, arrival.from)
     {
+      row.pointee.lastOnPath = now
+    } else {
       guard now &- row.pointee.lastMoved > Self.second / 20 else { return }
       row.pointee.lastMoved = now
-      tellPath(index, arrival)
+      tellMoved(index, arrival.from)
     }
   }
+
+  /// A packet of use leaves, as opposed to pings and keepalives. Control watches the path while that goes on.
+  @inline(__always)
+  func noteUse(_ index: PeerIndex, _ row: UnsafeMutablePointer<PeerRow>) {
+    if now &- row.pointee.lastSend > Self.second { tellResumed(index) }
+    row.pointee.lastSend = now
+  }
+
+  @inline(never)
+  private func tellResumed(_ index: PeerIndex) { tell(.resumed(index)) }
 
   // MARK: - Inner IPv6
 

@@ -87,7 +87,7 @@ extension Worker {
       return answerLocally(packet, length: length, .unreachable(.address))
     }
     let session = store.sessions + Int(row.pointee.current &- 1)
-    row.pointee.lastSend = now
+    noteUse(index, row)
     send(packet, length: length, header: header, index: index, row: row, session: session)
   }
 

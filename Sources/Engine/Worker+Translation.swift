@@ -198,7 +198,7 @@ extension Worker {
       to: inner, protocolNumber: kind, source: own, destination: outbound.pilot, sourcePort: sourcePort,
       destinationPort: destinationPort, sequence: sequence, payloadCount: mark &+ count)
     sealFrame(inner, from: inner, length: size, session: session)
-    row.pointee.lastSend = now
+    noteUse(outbound.index, row)
     row.pointee.sentPackets &+= 1
     row.pointee.sentBytes &+= UInt64(size)
     counters.count(.translatedPackets)

@@ -58,7 +58,8 @@ package final class VirtualNode {
   private var sealing: HandshakeMachine.SessionID?
   package private(set) var staged: [UInt64] = []
   private var nextNumber: UInt64 = 1
-  private var lastSend: UInt64 = 0
+  private var lastUse: UInt64 = 0
+  private var lastOnPath: UInt64 = 0
   package private(set) var lastReceive: UInt64 = 0
   private var lastWantedAt: UInt64 = 0
   private var generation = 0
@@ -83,8 +84,8 @@ package final class VirtualNode {
 
   /// Begins with what the directory says. Call it when keys and endpoints are set.
   package func start() {
-    apply(path.handle(.beacon(isAvailable: network.isRelayUp), now: network.now))
-    apply(path.handle(.record(endpoint: directoryEndpoint, lan: [], isRelayOnly: false), now: network.now))
+    walk(.beacon(isAvailable: network.isRelayUp))
+    walk(.record(directoryEndpoint.map { [.init($0, .directory)] } ?? [], isRelayOnly: false))
     housekeep(generation)
   }
 
@@ -104,7 +105,8 @@ package final class VirtualNode {
       handshake = HandshakeMachine(identity: identity, node: id, peer: peer, configuration: configuration)
       path = PathMachine()
       lastReceive = 0
-      lastSend = 0
+      lastUse = 0
+      lastOnPath = 0
       lastWantedAt = 0
       start()
     }
@@ -112,7 +114,7 @@ package final class VirtualNode {
 
   private func housekeep(_ mine: Int) {
     guard mine == generation else { return }
-    apply(path.handle(.activity(sentAt: lastSend, receivedAt: lastReceive), now: network.now))
+    walk(.tick)
     if !staged.isEmpty { want() }
     network.schedule(after: 1_000_000_000) { [weak self] in self?.housekeep(mine) }
   }
@@ -121,7 +123,7 @@ package final class VirtualNode {
 
   package func handle(_ event: HandshakeMachine.Event) {
     apply(handshake.handle(event, now: network.now, lastReceive: lastReceive, using: &generator))
-    arm()
+    walk(.session(isUp: sealing != nil))
   }
 
   package func receive(_ bytes: [UInt8], from arrival: Arrival) {
@@ -142,7 +144,7 @@ package final class VirtualNode {
     network.schedule(at: next) { [weak self] in
       guard let self, mine == generation else { return }
       scheduledTick = .max
-      apply(path.handle(.tick, now: network.now))
+      walk(.tick)
       handle(.tick)
     }
   }
@@ -153,9 +155,9 @@ package final class VirtualNode {
     for action in actions {
       switch action {
       case .send(let bytes, let route): send(bytes, route)
-      case .attempted(let number): apply(path.handle(.handshakeTry(number), now: network.now))
-      case .heard(.direct(let from)): apply(path.handle(.handshakeHeard(from), now: network.now))
-      case .heard(.relayed): apply(path.handle(.handshakeHeard(nil), now: network.now))
+      case .attempted(let number): walk(.handshakeTry(number))
+      case .heard(.direct(let from)): walk(.handshakeHeard(from))
+      case .heard(.relayed): walk(.handshakeHeard(nil))
       case .requestPeerKey:
         let key = directoryKey
         network.schedule(after: 2_000_000) { [weak self] in
@@ -183,15 +185,20 @@ package final class VirtualNode {
     }
   }
 
-  private func apply(_ actions: [PathMachine.Action]) {
-    for action in actions {
+  private func walk(_ event: PathMachine.Event) {
+    let activity = PathActivity(sentAt: lastUse, receivedAt: lastReceive, onPathAt: lastOnPath)
+    for action in path.handle(event, activity: activity, now: network.now) {
       switch action {
       case .setPath(let path):
         network.log("\(id) path \(path)")
         paths.append(path)
         flush()
-      case .probe(let endpoint): sealAndSend([0, 1], directlyTo: endpoint)
-      case .requestPunch: break
+      case .probe(let id, let way, let size):
+        var inner: [UInt8] = [0, 1]
+        inner.appendBig(id)
+        inner += [UInt8](repeating: 0, count: max(0, size - inner.count))
+        sealAndSend(inner, by: way)
+      case .callPeer: sealAndSend([0, 3])
       case .suspectSession: handle(.failing)
       }
     }
@@ -247,11 +254,14 @@ package final class VirtualNode {
   private func seal(_ number: UInt64) {
     var inner: [UInt8] = [0x60]
     inner.appendBig(number)
+    let hasRested = network.now > lastUse + 1_000_000_000
+    lastUse = network.now
     if let name = sealAndSend(inner) { carriedBy[number] = name }
+    if hasRested { walk(.tick) }
   }
 
   @discardableResult
-  private func sealAndSend(_ inner: [UInt8], directlyTo target: Endpoint? = nil) -> FrameName? {
+  private func sealAndSend(_ inner: [UInt8], by way: Path? = nil) -> FrameName? {
     guard let sealing, var tunnel = tunnels[sealing] else { return nil }
     tunnel.sendCounter += 1
     tunnels[sealing] = tunnel
@@ -264,15 +274,10 @@ package final class VirtualNode {
         tunnel.context.raw, nonce: base + SealedFrame.nonceOffset, associated: base + SealedFrame.senderOffset,
         associatedLength: 4, text: base + SealedFrame.bodyOffset, length: inner.count)
     }
-    lastSend = network.now
-    if let target {
-      network.send(frame, from: self, to: target)
-    } else {
-      switch path.path {
-      case .none: return nil
-      case .direct(let endpoint): network.send(frame, from: self, to: endpoint)
-      case .relay: network.relay(frame, from: self, to: peer)
-      }
+    switch way ?? path.path {
+    case .none: return nil
+    case .direct(let endpoint): network.send(frame, from: self, to: endpoint)
+    case .relay: network.relay(frame, from: self, to: peer)
     }
     return FrameName(frame)
   }
@@ -300,14 +305,19 @@ package final class VirtualNode {
   }
 
   private func arrived(_ inner: [UInt8], _ arrival: Arrival, isNewest: Bool) {
+    let way: Path
     switch arrival {
     case .direct(let from):
-      if isNewest, path.path != .direct(from) { apply(path.handle(.moved(from), now: network.now)) }
-      if inner == [0, 1] { sealAndSend([0, 2], directlyTo: from) }
-      if inner == [0, 2] { apply(path.handle(.probeAnswered(from), now: network.now)) }
-    case .relayed:
-      if case .direct = path.path { apply(path.handle(.relayedFrame, now: network.now)) }
+      way = .direct(from)
+      if isNewest, path.path != way { walk(.moved(from)) }
+    case .relayed: way = .relay
     }
+    if isNewest, path.path == way { lastOnPath = network.now }
+    if inner.starts(with: [0, 1]), inner.count >= 6 { sealAndSend([0, 2] + inner.dropFirst(2), by: way) }
+    if inner.starts(with: [0, 2]), inner.count >= 6 {
+      walk(.probeAnswered(inner[2..<6].reduce(0) { $0 << 8 | UInt32($1) }))
+    }
+    if inner == [0, 3] { walk(.told([])) }
     if inner.first == 0x60, inner.count == 9 {
       received.append(inner.dropFirst().reduce(0) { $0 << 8 | UInt64($1) })
     }

@@ -1,70 +1,62 @@
-// Which way packets to one peer go, as a pure state machine: (event, time) -> actions. Control owns one per peer and
-// feeds it what the engine, the directory and HandshakeMachine report; nothing here knows a socket or a clock.
+// Which way packets to one peer go, as a pure state machine: (event, time, entropy) -> actions. Control owns one per
+// peer and feeds it what the worker, the directory and HandshakeMachine report; nothing here knows a socket or a clock.
 //
-// Rules (wire/tunnel §4.5, docs/design.md):
-// - Direct to the directory's endpoint first. After 3 handshake tries without answer: the relay, while direct tries go
-//   on. A relay-only peer, and one without any endpoint, is relayed at once.
-// - While relayed and in use, every 15 s an upgrade round: a punch and 3 probes (sealed pings) to every candidate.
-//   An answered probe makes the path direct. Rounds never stop as long as the peer is used.
-// - A direct path that brought nothing for 15 s while we sent is probed 3 times in 3 s, then left for the relay. The
-//   same when the peer starts to use the relay.
-// - The peer's address moves only on an authenticated frame with a new highest counter. A genuine PILA is a hint: it
-//   may be a recording, so it counts only for an endpoint that the directory knows, or when no path is known at all.
+// Rules (docs/nat-traversal.md):
+// - Before there is a session, the handshake goes every way at once, and the first that answers is the path.
+// - With a session, all ways race: a round of probes (sealed pings) to each endpoint and through the relay. A way may
+//   carry data when a small probe and one of data size were answered. Direct goes before the relay, then the shorter
+//   round trip, by a quarter at least, and never twice in a minute.
+// - While packets are sent, the path owes signs of life: 1 s after the first packet without one, probes; two of them
+//   unanswered while another way answers, and that way is taken. When nothing answers, the session is in doubt.
+// - While the path is the relay, or not the best one can be had, rounds go on as long as the peer is used: at once,
+//   then at growing distances with jitter; at once again when either end's network changes.
+// - The peer's address moves only by a probe that is answered there. A genuine PILA is a hint: it may be a recording,
+//   so it counts only for an endpoint that is known anyway, or when no path is known at all.
 
 package import Wire
 
-/// How sealed frames reach the peer.
-package enum Path: Hashable, Sendable {
-  case none
-  case direct(Endpoint)
-  case relay
-}
-
-/// Why the path is what it is; `explain` shows it.
-package enum PathReason: String, Sendable, CaseIterable {
-  case noCandidate = "no endpoint and no relay is known"
-  case directoryEndpoint = "endpoint from the directory"
-  case handshakeAnswered = "the handshake was answered from there"
-  case handshakeRelayed = "the handshake was answered through the relay"
-  case peerMoved = "an authenticated frame came from there"
-  case probeAnswered = "a probe was answered directly"
-  case relayOnly = "the peer takes relayed frames only"
-  case noEndpoint = "the directory knows no endpoint"
-  case unanswered = "3 direct handshakes without answer"
-  case silent = "direct path silent for 15 s, 3 probes without answer"
-  case peerRelays = "the peer uses the relay, 3 direct probes without answer"
-  case sendErrors = "3 send errors on the direct path"
-  case relayLost = "the relay is not reachable"
-}
-
 package struct PathMachine: Sendable {
   package enum Event: Sendable {
-    /// What the directory says of the peer.
-    case record(endpoint: Endpoint?, lan: [Endpoint], isRelayOnly: Bool)
+    /// What the directory and the store say of the peer, best first.
+    case record([Known], isRelayOnly: Bool)
+    /// What the peer says of itself through the tunnel.
+    case told([Endpoint])
     /// Whether a relay can be used.
     case beacon(isAvailable: Bool)
+    /// Whether frames can be sealed for the peer. Probes wait for it.
+    case session(isUp: Bool)
     /// This try (from 1) of a handshake was just sent; all before it are unanswered.
     case handshakeTry(Int)
     /// A genuine PILA came from there, or through the relay (nil).
     case handshakeHeard(Endpoint?)
     /// An authenticated frame with a new highest counter came directly from an endpoint that is not the path.
     case moved(Endpoint)
-    /// An authenticated frame came through the relay while the path is direct.
-    case relayedFrame
-    /// A probe was answered, directly from there.
-    case probeAnswered(Endpoint)
-    /// When the peer was last sent to and last heard (monotonic, 0: never). Once in a few seconds while it is used.
-    case activity(sentAt: UInt64, receivedAt: UInt64)
+    /// A probe was answered. The answer may have come another way than the probe went.
+    case probeAnswered(ProbeID)
     /// The kernel refused a datagram to there (ICMP error, no route).
     case sendFailed(Endpoint)
+    /// Our own network changed: no proof holds any more.
+    case networkChanged
+    /// A deadline, a survey, or the first packet after a second of silence.
     case tick
+  }
+
+  /// An endpoint and where it is known from.
+  package struct Known: Equatable, Sendable {
+    package var endpoint: Endpoint
+    package var kind: CandidateKind
+    package init(_ endpoint: Endpoint, _ kind: CandidateKind) {
+      self.endpoint = endpoint
+      self.kind = kind
+    }
   }
 
   package enum Action: Equatable, Sendable {
     case setPath(Path)
-    /// Send a sealed ping directly to there, whatever the path; report its answer as `probeAnswered`.
-    case probe(Endpoint)
-    case requestPunch
+    /// Send a sealed ping whose inner frame has this many bytes by this way; report its answer as `probeAnswered`.
+    case probe(ProbeID, Path, size: Int)
+    /// Have the peer open its NAT for us, and try its ways to us: through the beacon, and through the tunnel.
+    case callPeer
     /// Nothing came back, not even for probes: HandshakeMachine should ask whether the session holds (`failing`).
     case suspectSession
   }
@@ -76,270 +68,219 @@ package struct PathMachine: Sendable {
     package var since: UInt64
   }
 
-  package static let upgradeInterval: UInt64 = 15_000_000_000
-  package static let silenceLimit: UInt64 = 15_000_000_000
-  package static let probeGap: UInt64 = 1_000_000_000
-  package static let roundGap: UInt64 = 200_000_000
-  /// A peer that nothing was sent to for this long is not in use: no rounds, no probes, no wake-ups.
-  package static let useLasts: UInt64 = 120_000_000_000
-
   /// The present stretch and the ones before it, newest last, at most 8.
   package private(set) var history: [Stretch] = []
   package var path: Path { history.last?.path ?? .none }
   package var reason: PathReason { history.last?.reason ?? .noCandidate }
 
-  private var endpoint: Endpoint?
-  private var lan: [Endpoint] = []
-  private var isRelayOnly = false
-  private var hasBeacon = false
+  /// Endpoints, in the order in which they were learned, at most `PathLimits.candidates`; and the relay.
+  package internal(set) var candidates: [Candidate] = []
+  package internal(set) var relay = Candidate(path: .relay, kind: .directory)
+
+  var isRelayOnly = false
+  var hasBeacon = false
   /// The directory answered; before that a missing endpoint means nothing.
-  private var hasRecord = false
-  /// The last endpoint that an authenticated frame came from.
-  private var learned: Endpoint?
-  /// When the present direct path last proved itself, 0: not yet.
-  private var provenAt: UInt64 = 0
-  private var handshakeWentDirect = false
-  private var sentAt: UInt64 = 0
-  private var receivedAt: UInt64 = 0
-  private var unansweredSince: UInt64 = 0
-  private var errors: UInt8 = 0
-  /// An upgrade round while relayed, or a trial of a silent direct path.
-  private var probesLeft: UInt8 = 0
-  private var nextProbeAt: UInt64 = 0
-  private var trial: PathReason?
-  private var trialEndedAt: UInt64 = 0
-  private var nextRoundAt: UInt64 = 0
+  var hasRecord = false
+  var hasSession = false
+  var handshakeWentDirect = false
+  /// Nothing proved itself since our network changed.
+  var isUnsettled = false
+  var activity = PathActivity()
+  var errors: UInt8 = 0
 
-  package init() {}
+  // Probes under way, a round of them, a trial of the present path.
+  var outstanding: [Probe] = []
+  var nextProbe: ProbeID = 1
+  var round: Round?
+  var roundsInVain: UInt8 = 0
+  var nextRoundAt: UInt64 = 0
+  var trial: Trial?
+  /// Since when the present path owes a sign of life, 0: it does not.
+  var owesSince: UInt64 = 0
+  var watchedAt: UInt64 = 0
+  /// When a path was left of free will: not again for a minute.
+  var switchedAt: UInt64 = 0
+  var sessionSince: UInt64 = 0
+  /// The peer speaks from elsewhere: to be confirmed by a probe there, and by none on the path.
+  var move: Move?
+  private var random: UInt64
 
-  package mutating func handle(_ event: Event, now: UInt64) -> [Action] {
+  /// `seed`: spreads the rounds of many peers.
+  package init(seed: UInt64 = 0) { random = seed | 1 }
+
+  /// Handles one event. `activity`: the worker's counters now. Actions are to be carried out in order.
+  package mutating func handle(_ event: Event, activity: PathActivity = .init(), now: UInt64) -> [Action] {
     var actions: [Action] = []
+    note(activity, now)
     switch event {
-    case .record(let endpoint, let lan, let isRelayOnly):
-      self.endpoint = endpoint
-      self.lan = Array(lan.prefix(8))
-      self.isRelayOnly = isRelayOnly
-      hasRecord = true
-      choose(now, &actions)
+    case .record(let known, let isRelayOnly): learn(known, isRelayOnly, now, &actions)
+    case .told(let endpoints): told(endpoints, now, &actions)
     case .beacon(let isAvailable):
       hasBeacon = isAvailable
       if !isAvailable, path == .relay { leaveRelay(now, &actions) } else { choose(now, &actions) }
+    case .session(let isUp): noteSession(isUp, now)
     case .handshakeTry(let number): tried(number, now, &actions)
     case .handshakeHeard(let from): heard(from, now, &actions)
     case .moved(let from): moved(from, now, &actions)
-    case .relayedFrame:
-      let isFresh = provenAt != 0 && now < provenAt + 5_000_000_000
-      if case .direct = path, !isFresh, hasBeacon, now >= trialEndedAt + Self.upgradeInterval || trialEndedAt == 0 {
-        beginTrial(.peerRelays, now)
-      }
-    case .probeAnswered(let from): answered(from, now, &actions)
-    case .activity(let sent, let received): noteActivity(sent, received, now)
+    case .probeAnswered(let id): answered(id, now, &actions)
     case .sendFailed(let to):
       guard path == .direct(to) else { break }
       errors += 1
-      if errors >= 3 { leaveDirect(.sendErrors, now, &actions) }
+      if errors >= 3 { leave(.sendErrors, now, &actions) }
+    case .networkChanged: distrustEverything(now, &actions)
     case .tick: break
     }
     runTimers(now, &actions)
     return actions
   }
 
-  // MARK: Choosing
+  // MARK: The path
 
-  private mutating func set(_ path: Path, _ reason: PathReason, _ now: UInt64, _ actions: inout [Action]) {
+  mutating func set(_ path: Path, _ reason: PathReason, _ now: UInt64, _ actions: inout [Action]) {
     guard path != self.path || history.isEmpty else { return }
     if history.count == 8 { history.removeFirst() }
     history.append(Stretch(path: path, reason: reason, since: now))
-    probesLeft = 0
-    trial = nil
     errors = 0
-    provenAt = 0
-    unansweredSince = 0
-    nextRoundAt = path == .relay && !isRelayOnly ? now : 0
+    owesSince = 0
+    trial = nil
+    move = nil
+    if path == .relay, nextRoundAt == 0, !isRelayOnly { nextRoundAt = now }
     actions.append(.setPath(path))
   }
 
-  private var candidates: [Endpoint] {
-    guard !isRelayOnly else { return [] }
-    var list: [Endpoint] = []
-    for candidate in [learned, endpoint] + lan where candidate != nil {
-      if let candidate, !list.contains(candidate) { list.append(candidate) }
-    }
-    return list
-  }
-
   /// The first choice, when there is no path yet or it became impossible.
-  private mutating func choose(_ now: UInt64, _ actions: inout [Action]) {
+  mutating func choose(_ now: UInt64, _ actions: inout [Action]) {
     if isRelayOnly {
-      if path != .relay { set(hasBeacon ? .relay : .none, hasBeacon ? .relayOnly : .relayLost, now, &actions) }
-      return
-    }
-    if case .direct(let present) = path {
-      // The directory knows better than an unproven guess, never than an authenticated frame.
-      if provenAt == 0, learned != present, let endpoint, endpoint != present {
-        set(.direct(endpoint), .directoryEndpoint, now, &actions)
+      if path != .relay || !hasBeacon {
+        set(hasBeacon ? .relay : .none, hasBeacon ? .relayOnly : .relayLost, now, &actions)
       }
       return
     }
-    guard path == .none || (reason == .noEndpoint && endpoint != nil) else { return }
-    if let first = endpoint ?? learned {
-      set(.direct(first), first == endpoint ? .directoryEndpoint : .peerMoved, now, &actions)
+    let first = candidates.first
+    if case .direct = path {
+      // The directory knows better than an unproven guess, never than what answered.
+      if let first, first.kind <= .directory, let present = self[path], present.answeredAt == 0, present.heardAt == 0,
+        first.path != path
+      {
+        set(first.path, .directoryEndpoint, now, &actions)
+      }
+      return
+    }
+    guard path == .none || (reason == .noEndpoint && first != nil) else { return }
+    if let first {
+      set(first.path, first.kind == .seen ? .peerMoved : .directoryEndpoint, now, &actions)
     } else if hasBeacon, hasRecord {
       set(.relay, .noEndpoint, now, &actions)
     }
   }
 
-  private mutating func leaveDirect(_ reason: PathReason, _ now: UInt64, _ actions: inout [Action]) {
-    guard case .direct = path, hasBeacon else { return }
-    set(.relay, reason, now, &actions)
-    // The direct way was just tried: the first round comes later.
-    nextRoundAt = isRelayOnly ? 0 : now + Self.upgradeInterval
-  }
-
   private mutating func leaveRelay(_ now: UInt64, _ actions: inout [Action]) {
-    if let first = candidates.first {
-      set(.direct(first), .relayLost, now, &actions)
-    } else {
-      set(.none, .relayLost, now, &actions)
+    guard !isRelayOnly, let best = candidates.min(by: { $0.misses < $1.misses }) else {
+      return set(.none, .relayLost, now, &actions)
     }
+    set(best.path, .relayLost, now, &actions)
   }
 
-  // MARK: Evidence
+  // MARK: Handshakes
 
   private mutating func tried(_ number: Int, _ now: UInt64, _ actions: inout [Action]) {
-    sentAt = now
+    activity.sentAt = max(activity.sentAt, now)
     if number == 1 {
       handshakeWentDirect = false
       choose(now, &actions)
     }
-    if number > 3, provenAt == 0 || now > provenAt + Self.silenceLimit { leaveDirect(.unanswered, now, &actions) }
+    guard number > 3, hasBeacon, case .direct = path else { return }
+    let lastSign = max(self[path]?.answeredAt ?? 0, self[path]?.heardAt ?? 0, activity.onPathAt)
+    if lastSign == 0 || now > lastSign + PathLimits.handshakeSilence { set(.relay, .unanswered, now, &actions) }
   }
 
   private mutating func heard(_ from: Endpoint?, _ now: UInt64, _ actions: inout [Action]) {
     guard let from else {
-      if case .direct = path, provenAt == 0, !handshakeWentDirect, hasBeacon {
-        set(.relay, .handshakeRelayed, now, &actions)
-      } else if path == .none, hasBeacon {
-        set(.relay, .handshakeRelayed, now, &actions)
+      guard hasBeacon else { return }
+      if path == .none || (!handshakeWentDirect && !isDirectAlive) {
+        set(.relay, isRelayOnly ? .relayOnly : .handshakeRelayed, now, &actions)
       }
       return
     }
     guard !isRelayOnly else { return }
-    let known = candidates
-    if known.contains(from) {
+    let isKnown = self[.direct(from)] != nil
+    if isKnown {
       handshakeWentDirect = true
-      if case .direct(let present) = path, provenAt == 0, present != from {
-        set(.direct(from), .handshakeAnswered, now, &actions)
-      }
-    }
-    if path == .none || (path == .relay && known.contains(from)) {
+      if !isDirectAlive, path != .direct(from) { set(.direct(from), .handshakeAnswered, now, &actions) }
+    } else if path == .none {
+      add(from, .seen)
       set(.direct(from), .handshakeAnswered, now, &actions)
     }
   }
 
-  private mutating func moved(_ from: Endpoint, _ now: UInt64, _ actions: inout [Action]) {
-    learned = from
-    receivedAt = max(receivedAt, now)
-    guard !isRelayOnly else { return }
-    switch path {
-    case .none, .direct:
-      set(.direct(from), .peerMoved, now, &actions)
-      provenAt = now
-    case .relay:
-      // It reaches us; whether we reach it, a probe tells. A round that just began includes this endpoint.
-      if probesLeft == 0, now + Self.upgradeInterval >= nextRoundAt + 1_000_000_000 {
-        beginRound(now, &actions)
-      }
-    }
+  /// The present path is direct and has shown life.
+  private var isDirectAlive: Bool {
+    guard case .direct = path, let present = self[path] else { return false }
+    return max(present.answeredAt, present.heardAt) != 0 && !isUnsettled
   }
 
-  private mutating func answered(_ from: Endpoint, _ now: UInt64, _ actions: inout [Action]) {
-    learned = from
-    receivedAt = max(receivedAt, now)
-    unansweredSince = 0
-    guard !isRelayOnly else { return }
-    if path != .direct(from) { set(.direct(from), .probeAnswered, now, &actions) }
-    provenAt = now
-    errors = 0
-    if trial != nil {
-      trial = nil
-      probesLeft = 0
-      trialEndedAt = now
-    }
+  private mutating func noteSession(_ isUp: Bool, _ now: UInt64) {
+    guard isUp != hasSession else { return }
+    hasSession = isUp
+    outstanding = []
+    round = nil
+    trial = nil
+    move = nil
+    owesSince = 0
+    guard isUp else { return }
+    sessionSince = now
+    roundsInVain = 0
+    nextRoundAt = isRelayOnly ? 0 : now
   }
 
-  private mutating func noteActivity(_ sent: UInt64, _ received: UInt64, _ now: UInt64) {
-    sentAt = max(sentAt, sent)
-    receivedAt = max(receivedAt, received)
-    if receivedAt >= unansweredSince { unansweredSince = 0 }
-    if sentAt > receivedAt, unansweredSince == 0 { unansweredSince = max(sent, 1) }
-    if path == .relay, !isRelayOnly, nextRoundAt == 0, isInUse(now) { nextRoundAt = now }
+  // MARK: Entropy
+
+  /// Up to a quarter more.
+  mutating func jittered(_ time: UInt64) -> UInt64 {
+    random ^= random << 13
+    random ^= random >> 7
+    random ^= random << 17
+    return time + random % max(time / 4, 1)
   }
+}
 
-  private func isInUse(_ now: UInt64) -> Bool { sentAt != 0 && now <= sentAt + Self.useLasts }
-
-  // MARK: Time
-
-  /// When `tick` is due; nil for a peer that is not in use.
-  package var nextDeadline: UInt64? {
-    var deadline = UInt64.max
-    if probesLeft > 0 || trial != nil { deadline = nextProbeAt }
-    if path == .relay, nextRoundAt != 0, sentAt != 0 { deadline = min(deadline, nextRoundAt) }
-    if trial == nil, let silence = silenceAt { deadline = min(deadline, silence) }
-    return deadline == .max ? nil : deadline
-  }
-
-  /// When the present path counts as silent, if nothing comes.
-  private var silenceAt: UInt64? {
-    // Still being sent to: a peer that we stopped talking to owes no answer.
-    guard unansweredSince != 0, path != .none, sentAt + 5_000_000_000 >= unansweredSince + Self.silenceLimit else {
-      return nil
-    }
-    return max(unansweredSince, trialEndedAt) + Self.silenceLimit
-  }
-
-  private mutating func beginTrial(_ reason: PathReason, _ now: UInt64) {
-    guard trial == nil else { return }
-    trial = reason
-    probesLeft = 3
-    nextProbeAt = now
-  }
-
-  private mutating func beginRound(_ now: UInt64, _ actions: inout [Action]) {
-    nextRoundAt = now + Self.upgradeInterval
-    guard !candidates.isEmpty else { return }
-    actions.append(.requestPunch)
-    probesLeft = 3
-    nextProbeAt = now
-  }
-
-  private mutating func runTimers(_ now: UInt64, _ actions: inout [Action]) {
-    if path == .relay, nextRoundAt != 0, now >= nextRoundAt {
-      if isInUse(now) { beginRound(now, &actions) } else { nextRoundAt = 0 }
-    }
-    if trial == nil, let silence = silenceAt, now >= silence {
-      if case .direct = path {
-        beginTrial(.silent, now)
-      } else {
-        trialEndedAt = now
-        actions.append(.suspectSession)
-      }
-    }
-    guard now >= nextProbeAt else { return }
-    if probesLeft > 0 {
-      probesLeft -= 1
-      if trial != nil {
-        if case .direct(let present) = path { actions.append(.probe(present)) }
-        nextProbeAt = now + Self.probeGap
-      } else {
-        for candidate in candidates { actions.append(.probe(candidate)) }
-        nextProbeAt = now + Self.roundGap
-      }
-    } else if let reason = trial {
-      trial = nil
-      trialEndedAt = now
-      if reason == .silent { actions.append(.suspectSession) }
-      leaveDirect(reason, now, &actions)
-    }
-  }
+/// Times (nanoseconds), sizes and counts of the path machine.
+package enum PathLimits {
+  static let millisecond: UInt64 = 1_000_000
+  static let second: UInt64 = 1_000_000_000
+  package static let candidates = 12
+  /// Inner bytes of a probe that only asks, and of one that stands for data: the least MTU of IPv6.
+  package static let smallProbe = 50
+  package static let largeProbe = 1280
+  /// A peer that nothing was sent to for this long is not in use: no rounds, no probes, no wake-ups.
+  package static let useLasts = 120 * second
+  /// Packets were sent and no sign of life came for this long: the path is tried.
+  package static let silence = second
+  static let trialGap = 400 * millisecond
+  static let trialProbes = 6
+  /// Probes of a trial without answer after which the path is dead, if another way answers.
+  static let deadlyMisses = 3
+  /// While packets are sent the counters are looked at this often.
+  static let watchGap = second
+  static let watchLasts = 5 * second
+  /// When the volleys of a round leave.
+  static let volleys: [UInt64] = [0, 250 * millisecond, 750 * millisecond]
+  static let firstRoundGap = 5 * second
+  static let mostRoundGap = 60 * second
+  /// After a way was left for silence it is not taken again for this long, twice as long each further time.
+  package static let penalty = 60 * second
+  static let mostPenalty = 900 * second
+  /// Between two changes of free will.
+  package static let calm = 60 * second
+  /// How long after the begin of a session the race is open.
+  static let race = 5 * second
+  static let probeTimeout = second
+  static let leastProbeTimeout = 300 * millisecond
+  /// For the old path of a peer that speaks from elsewhere: soon enough for two more round trips.
+  static let movePatience = 20 * millisecond
+  static let handshakeSilence = 5 * second
+  /// A path that was quiet for this long is tried with the first packet.
+  static let rest = 20 * second
+  /// How recent two signs of life are that make a frame from elsewhere no news.
+  static let recent = 5 * second
 }

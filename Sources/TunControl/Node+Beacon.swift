@@ -8,7 +8,11 @@ import Traversal
 import Wire
 
 extension Node {
-  static let discoverInterval: UInt64 = 60_000_000_000
+  /// Behind a NAT the way back from the beacon closes after 30 s with some (RFC 4787 §4.3 wants 2 minutes).
+  var discoverInterval: UInt64 {
+    let isBehindNAT = observed.map { !lanAddresses.contains($0.address) && !$0.address.isLoopback } ?? true
+    return isBehindNAT ? 25_000_000_000 : 60_000_000_000
+  }
 
   /// Resolves the beacon's name; tried again with each discover while it fails.
   func findBeacon() async {
@@ -102,11 +106,20 @@ extension Node {
   func networkChanged() {
     Task { await findBeacon() }
     discover()
-    // A frame from the new address is what moves us in the peer's table.
-    for peer in peers.values where peer.handshake.currentSession != nil { probe(peer) }
+    // A frame from the new address is what moves us in the peer's table: probes are the first.
+    for peer in peers.values where peer.handshake.currentSession != nil {
+      walk(peer, .networkChanged)
+      tellCandidates(to: peer)
+    }
   }
 }
 
 extension IPv6Address {
+  /// Of RFC 1918, RFC 6598 (behind a carrier's NAT) or RFC 4193.
+  var isPrivate: Bool {
+    guard let v4 = mappedIPv4 else { return high >> 57 == 0x7E }
+    return v4 >> 24 == 10 || v4 >> 20 == 0xAC1 || v4 >> 16 == 0xC0A8 || v4 >> 22 == 0x191
+  }
+
   var isLoopback: Bool { mappedIPv4.map { $0 >> 24 == 127 } ?? (high == 0 && low == 1) }
 }

@@ -27,14 +27,15 @@ extension Node {
       guard let peer = peer(at: index) else { return }
       feed(peer, .confirmed(session))
       if case .direct(let endpoint) = peer.enginePath { store.noteEndpoint(endpoint, of: peer.node) }
+      tellCandidates(to: peer)
     case .innerFrame(let index, let bytes, let from, let isRelayed):
       guard let peer = peer(at: index) else { return }
       peer.controlFramesReceived += 1
       receiveInner(bytes, from: peer, by: isRelayed ? .relayed : .direct(from))
     case .moved(let index, let endpoint):
       if let peer = peer(at: index) { walk(peer, .moved(endpoint)) }
-    case .relayed(let index):
-      if let peer = peer(at: index) { walk(peer, .relayedFrame) }
+    case .resumed(let index):
+      if let peer = peer(at: index) { walk(peer, .tick) }
     case .failing(let index):
       if let peer = peer(at: index) { feed(peer, .failing) }
     case .offloadDisabled(let name, let reason):
@@ -89,6 +90,7 @@ extension Node {
       guard let message = TunnelControl(bytes) else { return count("tunnel-control-unknown") }
       switch message {
       case .capabilities: break
+      case .candidates(let endpoints): walk(peer, .told(endpoints.filter { isWorthTrying($0, of: peer) }))
       }
     default: count("inner-frame-unexpected")
     }

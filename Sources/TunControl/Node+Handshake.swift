@@ -19,7 +19,7 @@ extension Node {
     let actions = peer.handshake.handle(event, now: now, lastReceive: lastReceive, using: &entropy)
     for action in actions { perform(action, isUnasked: isUnasked, for: peer) }
     if hadSession, peer.handshake.currentSession == nil { gateway.submit(.lost(node: peer.node)) }
-    rearm(peer)
+    walk(peer, .session(isUp: peer.handshake.currentSession != nil))
   }
 
   /// `isUnasked`: a frame that caused it is none of our asking.

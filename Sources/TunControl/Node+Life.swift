@@ -35,7 +35,7 @@ extension Node {
     let news = Task { for await event in directory.events { await handle(event) } }
     watchLink()
     nextSurvey = Clock.now() + Self.surveyInterval
-    nextDiscover = Clock.now() + Self.discoverInterval
+    nextDiscover = Clock.now() + discoverInterval
     arm()
 
     var reason: String?

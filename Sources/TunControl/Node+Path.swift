@@ -10,11 +10,22 @@ import Wire
 extension Node {
   /// Gives the peer's path machine an event and carries its actions out.
   func walk(_ peer: PeerState, _ event: PathMachine.Event) {
-    for action in peer.path.handle(event, now: Clock.now()) {
+    let statistics = engine.statistics(of: peer.index)
+    let activity = PathActivity(
+      sentAt: statistics.lastSend, receivedAt: statistics.lastReceive, onPathAt: statistics.lastOnPath)
+    for action in peer.path.handle(event, activity: activity, now: Clock.now()) {
       switch action {
       case .setPath: publishPath(of: peer)
-      case .probe(let endpoint): probe(peer, path: .direct(endpoint))
-      case .requestPunch: punch(peer)
+      case .probe(let id, .direct(let endpoint), let size):
+        tally("probes-direct")
+        probe(peer, id, path: .direct(endpoint), size: size)
+      case .probe(let id, _, let size):
+        guard let beacon else { break }
+        tally("probes-relayed")
+        probe(peer, id, path: .relay(beacon: beacon), size: size)
+      case .callPeer:
+        punch(peer)
+        tellCandidates(to: peer)
       case .suspectSession: feed(peer, .failing)
       }
     }
@@ -30,25 +41,58 @@ extension Node {
     case .relay: path = beacon.map { .relay(beacon: $0) } ?? .none
     }
     guard path != peer.enginePath else { return }
+    if case .relay = peer.enginePath, case .direct = path, peer.handshake.isConfirmed { tally("punches-succeeded") }
     peer.enginePath = path
     tell(.setPath(peer.index, path))
-    logger.debug("path of \(peer.address): \(peer.path.path), \(peer.path.reason.rawValue)")
+    tally("path-changes")
+    logger.info(
+      "path",
+      metadata: ["peer": "\(peer.address)", "path": "\(peer.path.path)", "cause": "\(peer.path.reason.rawValue)"])
     // What worked is where the next start tries first.
     if case .direct(let endpoint) = path, peer.handshake.isConfirmed {
       store.noteEndpoint(endpoint, of: peer.node)
     }
   }
 
+  // MARK: Candidates
+
   /// What the directory, or the last run, says of the peer's endpoints.
   func offerEndpoints(to peer: PeerState) {
     walk(peer, .beacon(isAvailable: beacon != nil))
-    let last = store.lastEndpoints(of: peer.node).filter { !peer.record.endpoints.contains($0) }
-    walk(
-      peer,
-      .record(
-        endpoint: peer.record.endpoints.first ?? last.first,
-        lan: Array(peer.record.endpoints.dropFirst()) + last,
-        isRelayOnly: peer.record.isRelayOnly || configuration.isRelayOnly))
+    var known: [PathMachine.Known] = []
+    for (position, endpoint) in peer.record.endpoints.enumerated() {
+      // The registry's own word comes first; the rest are addresses of the peer's interfaces.
+      if position == 0 {
+        known.append(.init(endpoint, .directory))
+      } else if isWorthTrying(endpoint, of: peer) {
+        known.append(.init(endpoint, isNear(endpoint.address) ? .lan : .told))
+      }
+    }
+    for endpoint in store.lastEndpoints(of: peer.node) where !peer.record.endpoints.contains(endpoint) {
+      known.append(.init(endpoint, .remembered))
+    }
+    walk(peer, .record(known, isRelayOnly: peer.record.isRelayOnly || configuration.isRelayOnly))
+  }
+
+  /// Tells a peer of our own kind where this node may be reached, which also has it try its ways to us.
+  func tellCandidates(to peer: PeerState) {
+    guard peer.handshake.isAnnouncing, peer.handshake.currentSession != nil, !configuration.isRelayOnly else { return }
+    let port = engine.localEndpoint.port
+    var endpoints = [configuration.advertise.flatMap { Endpoint($0.description) }, observed].compactMap { $0 }
+    for address in lanAddresses { endpoints.append(Endpoint(address: address, port: port)) }
+    var distinct: [Endpoint] = []
+    for endpoint in endpoints where !distinct.contains(endpoint) { distinct.append(endpoint) }
+    sendControl(TunnelControl.candidates(distinct).encoded(), to: peer)
+  }
+
+  /// Private addresses mean something on the peer's own networks only: on one that we are on, too, or behind the same
+  /// NAT. Others are tried when this machine has an address of their family.
+  func isWorthTrying(_ endpoint: Endpoint, of peer: PeerState) -> Bool {
+    let address = endpoint.address
+    let hasFamily = lanAddresses.contains { ($0.mappedIPv4 == nil) == (address.mappedIPv4 == nil) }
+    guard hasFamily else { return false }
+    if isNear(address) || !address.isPrivate { return true }
+    return observed.map { own in peer.record.endpoints.first?.address == own.address } ?? false
   }
 
   /// The beacon's endpoint changed or became known.
@@ -92,7 +136,7 @@ extension Node {
   }
 
   /// In the same /24 or /64 as one of our own addresses.
-  private func isNear(_ address: IPv6Address) -> Bool {
+  func isNear(_ address: IPv6Address) -> Bool {
     lanAddresses.contains { own in
       if let a = own.mappedIPv4, let b = address.mappedIPv4 { return a >> 8 == b >> 8 }
       return own.mappedIPv4 == nil && address.mappedIPv4 == nil && own.high == address.high

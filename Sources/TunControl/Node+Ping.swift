@@ -9,8 +9,12 @@ import Wire
 /// A ping that waits for its answer.
 struct OutstandingPing: Sendable {
   var node: UInt32
-  var payload: [UInt8]
+  /// What the payload begins with, 16 bytes nobody can guess, and its length.
+  var mark: [UInt8]
+  var count: Int
   var sentAt: UInt64
+  /// A probe of the path machine.
+  var probe: ProbeID?
   /// nil: a probe of the node's own, only measured.
   var waiter: CheckedContinuation<PingOutcome, Never>?
 }
@@ -25,37 +29,47 @@ enum PingOutcome: Sendable {
 extension Node {
   private static let portBase: UInt16 = PilotPort.firstEphemeral
 
-  /// Sends a ping that nobody waits for; its answer updates the round trip and proves the path.
-  func probe(_ peer: PeerState, path: EnginePath? = nil) {
+  /// Sends a ping that nobody waits for, whose inner frame has `size` bytes; its answer updates the round trip and goes
+  /// to the path machine.
+  func probe(_ peer: PeerState, _ id: ProbeID? = nil, path: EnginePath? = nil, size: Int = PathLimits.smallProbe) {
     if pings.count > 4096 { pings = pings.filter { $0.value.waiter != nil } }
-    _ = sendPing(to: peer, network: 0, path: path, waiter: nil)
+    _ = sendPing(to: peer, network: 0, path: path, size: size, probe: id, waiter: nil)
   }
 
   private func sendPing(
-    to peer: PeerState, network: UInt16, path: EnginePath? = nil, waiter: CheckedContinuation<PingOutcome, Never>?
+    to peer: PeerState, network: UInt16, path: EnginePath? = nil, size: Int = PathLimits.smallProbe,
+    probe: ProbeID? = nil, waiter: CheckedContinuation<PingOutcome, Never>?
   ) -> UInt32? {
     guard let own = ownAddress(in: network) else { return nil }
     let sequence = nextPingSequence
     nextPingSequence &+= 1
-    // 16 bytes nobody can guess: an answer proves that this ping arrived.
-    var payload = Array("ping".utf8)
-    payload += withUnsafeBytes(of: (entropy.next() as UInt64, entropy.next() as UInt64)) { Array($0.prefix(12)) }
+    // An answer proves that this ping arrived.
+    let mark = withUnsafeBytes(of: (entropy.next() as UInt64, entropy.next() as UInt64)) { Array($0) }
+    let count = max(size - PilotPacket.headerSize, mark.count)
+    let payload = mark + [UInt8](repeating: 0, count: count - mark.count)
     let packet = PilotPacket.ping(
       from: own, to: PilotAddress(network: network, node: peer.node), sourcePort: Self.portBase,
       sequence: sequence, payload: payload)
-    pings[sequence] = OutstandingPing(node: peer.node, payload: payload, sentAt: Clock.now(), waiter: waiter)
+    pings[sequence] = OutstandingPing(
+      node: peer.node, mark: mark, count: count, sentAt: Clock.now(), probe: probe, waiter: waiter)
     sendControl(packet.encoded(), to: peer, path: path)
     return sequence
   }
 
   func receivePong(_ packet: PilotPacket, from peer: PeerState, by arrival: Arrival) {
-    guard let ping = pings[packet.sequence], ping.node == peer.node, ping.payload == packet.payload else {
+    guard let ping = pings[packet.sequence], ping.node == peer.node, packet.payload.count == ping.count,
+      packet.payload.starts(with: ping.mark)
+    else {
       return count("pong-unexpected")
     }
     pings[packet.sequence] = nil
     let milliseconds = Double(Clock.now() &- ping.sentAt) / 1e6
-    peer.roundTrip = milliseconds
-    if case .direct(let endpoint) = arrival { walk(peer, .probeAnswered(endpoint)) }
+    if let probe = ping.probe {
+      // What other ways take is not the round trip of the pair.
+      walk(peer, .probeAnswered(probe))
+    } else {
+      peer.roundTrip = milliseconds
+    }
     ping.waiter?.resume(returning: .answered(milliseconds: milliseconds, arrival))
   }
 

@@ -99,6 +99,16 @@ extension Node {
   private func counterStatus() -> JSONValue {
     var counters = tallies
     counters["streams"] = UInt64(gateway.streamCount)
+    for name in ["peers-direct4", "peers-direct6", "peers-relay", "peers-none"] { counters[name] = 0 }
+    for peer in peers.values {
+      let name =
+        switch peer.handshake.currentSession == nil ? .none : peer.enginePath {
+        case .none: "peers-none"
+        case .direct(let endpoint): endpoint.isIPv4 ? "peers-direct4" : "peers-direct6"
+        case .relay: "peers-relay"
+        }
+      counters[name, default: 0] += 1
+    }
     for counter in engine.counters() { counters[counter.name] = counter.value }
     for (name, value) in stub?.counters.snapshot ?? [:] {
       counters["dns-" + name.map { $0 == "_" ? "-" : String($0) }.joined()] = value
@@ -140,7 +150,8 @@ extension Node {
     let pathMTU = statistics.innerMTU == 0 ? configuration.mtu : Int(statistics.innerMTU)
     return AddressForms.describe(peer.address).adding([
       "hostname": JSONValue(peer.record.hostname), "path": .text(path), "endpoint": JSONValue(endpoint?.description),
-      "session": .text(peer.sessionWord), "rtt_ms": JSONValue(rounded: peer.roundTrip),
+      "session": .text(peer.sessionWord),
+      "rtt_ms": JSONValue(rounded: peer.path[peer.path.path]?.roundTrip.map { Double($0) / 1e6 } ?? peer.roundTrip),
       "tx_bytes": JSONValue(statistics.sentBytes), "rx_bytes": JSONValue(statistics.receivedBytes),
       "tx_packets": JSONValue(statistics.sentPackets), "rx_packets": JSONValue(statistics.receivedPackets),
       "last_receive_seconds": JSONValue(rounded: age), "path_mtu": JSONValue(pathMTU),
@@ -193,12 +204,22 @@ extension Node {
         hint: peer.isKeyRefused ? "pilot-tun trust accept-key \(address)" : nil)
       step("session", peer.handshake.currentSession != nil, peer.sessionWord)
       for line in peer.path.explanation(now: Clock.now()) { step("path", peer.enginePath != .none, line) }
-      if let roundTrip = peer.roundTrip { step("round trip", true, TextForms.milliseconds(roundTrip)) }
     } else if record != nil {
       step("session", false, "nothing was sent yet", hint: "pilot-tun ping \(address)")
     }
+    let now = Clock.now()
+    let machine = peers[address.node]?.path
+    let ways = (machine?.accounts(now: now) ?? []).map { account in
+      [
+        "path": .text(account.path.description), "kind": .text(account.kind), "in_use": JSONValue(account.isPath),
+        "rtt_ms": JSONValue(rounded: account.roundTripMilliseconds), "probes": JSONValue(UInt64(account.probes)),
+        "answers": JSONValue(UInt64(account.answers)), "tried_seconds_ago": JSONValue(rounded: account.triedAgo),
+        "answered_seconds_ago": JSONValue(rounded: account.answeredAgo), "verdict": .text(account.verdict),
+      ] as JSONValue
+    }
     return AddressForms.describe(address).adding([
-      "hostname": JSONValue(record?.hostname), "steps": .list(steps),
+      "hostname": JSONValue(record?.hostname), "steps": .list(steps), "candidates": .list(ways),
+      "next_attempt_seconds": JSONValue(rounded: machine?.nextAttempt(now: now)),
     ])
   }
 }

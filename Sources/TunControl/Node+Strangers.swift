@@ -4,6 +4,7 @@
 import Directory
 import Engine
 import Session
+import Traversal
 import Wire
 
 /// An answer given in advance. Nothing of it reaches the worker, the store or the path before the directory names the
@@ -71,7 +72,7 @@ extension Node {
     peer.adoptedAt = now
     // INVARIANT: nothing that these cause feeds the machine a `reset`: an `install` after it would outlive its session.
     for action in advance.held { perform(action, isUnasked: true, for: peer) }
-    rearm(peer)
+    walk(peer, .session(isUp: peer.handshake.currentSession != nil))
     for waiting in frames {
       // What came under the session is as good as new for as long as early frames are elsewhere.
       if case .undecryptable = waiting.frame, now > waiting.at + Self.earlyLasts {

@@ -1,5 +1,5 @@
 // One timer for everything: deadlines of the machines as they come, a survey of the peers every 5 s, a discover every
-// 60 s. An idle node with 100 known peers wakes for the survey alone.
+// 25 or 60 s. An idle node with 100 known peers wakes for the survey alone.
 
 import Engine
 import LinkIO
@@ -50,7 +50,7 @@ extension Node {
       walk(peer, .tick)
     }
     if now >= nextDiscover {
-      nextDiscover = now + Self.discoverInterval
+      nextDiscover = now + discoverInterval
       if beacon == nil { Task { await findBeacon() } }
       discover()
     }
@@ -75,7 +75,7 @@ extension Node {
       peer.controlFramesReceived = 0
       if peer.handshake.currentSession != nil, now < peer.lastUse + Self.useLasts {
         if now >= max(statistics.lastSend, peer.lastKeepalive) + Self.keepaliveInterval { keepAlive(peer, now) }
-        walk(peer, .activity(sentAt: statistics.lastSend, receivedAt: statistics.lastReceive))
+        walk(peer, .tick)
       }
       let lastContact = max(peer.createdAt, peer.lastUse, statistics.lastReceive)
       if now > lastContact + Self.contactLasts, !peer.handshake.isAttempting { removePeer(peer) }

@@ -85,6 +85,18 @@ package enum StatusForms {
       lines.append("  \(mark) \(step.string("name")): \(TextForms.plain(step.string("text")))")
       if let hint = step["hint"]?.text { lines.append("      → \(hint)") }
     }
+    let ways = data.items("candidates")
+    guard !ways.isEmpty else { return lines.joined(separator: "\n") }
+    lines.append("  ways to the peer")
+    var rows = [["", "WAY", "KNOWN FROM", "RTT", "ANSWERS", "VERDICT"]]
+    for way in ways {
+      rows.append([
+        way.flag("in_use") ? "▸" : "", way.string("path"), way.string("kind"),
+        way.double("rtt_ms").map(TextForms.milliseconds) ?? "-", "\(way.int("answers")) of \(way.int("probes"))",
+        way.string("verdict"),
+      ])
+    }
+    lines.append(TextForms.table(rows, indent: "  "))
     return lines.joined(separator: "\n")
   }
 

@@ -57,10 +57,15 @@ public struct TunnelCapabilities: OptionSet, Hashable, Sendable {
 /// - `V`: layout version, 0. Another version, and a kind we do not know, are dropped and counted, so that a newer node
 ///   may send them to an older one. Bytes after the body are ignored for the same reason.
 /// - kind 1, capabilities: `flags u32`.
+/// - kind 2, candidates: `count u8 || count × (IPv6 or IPv4-mapped address 16, port u16)`: where the sender's tunnel
+///   socket may be reached, at most 16. It replaces what was told before, and asks the receiver to try its ways now.
 public enum TunnelControl: Equatable, Sendable {
   case capabilities(TunnelCapabilities)
+  case candidates([Endpoint])
 
   public static let capabilitiesKind: UInt8 = 1
+  public static let candidatesKind: UInt8 = 2
+  public static let mostCandidates = 16
 
   public init?(_ bytes: some Collection<UInt8>) {
     var reader = ByteReader(Array(bytes))
@@ -69,6 +74,14 @@ public enum TunnelControl: Equatable, Sendable {
     case Self.capabilitiesKind:
       guard let flags = reader.u32() else { return nil }
       self = .capabilities(TunnelCapabilities(rawValue: flags))
+    case Self.candidatesKind:
+      guard let count = reader.byte(), count <= Self.mostCandidates else { return nil }
+      var endpoints: [Endpoint] = []
+      for _ in 0..<count {
+        guard let high = reader.u64(), let low = reader.u64(), let port = reader.u16() else { return nil }
+        endpoints.append(Endpoint(address: IPv6Address(high: high, low: low), port: port))
+      }
+      self = .candidates(endpoints)
     default: return nil
     }
   }
@@ -79,6 +92,14 @@ public enum TunnelControl: Equatable, Sendable {
     case .capabilities(let flags):
       bytes.append(Self.capabilitiesKind)
       bytes.appendBig(flags.rawValue)
+    case .candidates(let endpoints):
+      let list = endpoints.prefix(Self.mostCandidates)
+      bytes += [Self.candidatesKind, UInt8(list.count)]
+      for endpoint in list {
+        bytes.appendBig(endpoint.address.high)
+        bytes.appendBig(endpoint.address.low)
+        bytes.appendBig(endpoint.port)
+      }
     }
     return bytes
   }

@@ -223,12 +223,32 @@ import Wire
     beacon.order(.sendDatagram([6] + buffer[1..<5] + buffer[9..<count], to: b.endpoint))
     b.fromWire()
     expectSame(b.toKernel().map(\.packet), [packet])
-    #expect(b.events.takeAll().contains { if case .relayed(0) = $0 { true } else { false } })
+    #expect(b.worker.store.rows[0].lastReceive != 0 && b.worker.store.rows[0].lastOnPath == 0, "the path is direct")
+    b.order(.setPath(0, .relay(beacon: beacon.endpoint)))
+    a.fromKernel(packet)
+    let next = recv(beacon.worker.ports.udp, &buffer, buffer.count, 0)
+    try #require(next > 9)
+    beacon.order(.sendDatagram([6] + buffer[1..<5] + buffer[9..<next], to: b.endpoint))
+    b.fromWire()
+    #expect(b.toKernel().count == 1 && b.worker.store.rows[0].lastOnPath != 0)
     // The same wrapper from anyone else is nothing.
     let stranger = try Station(node: 9)
     stranger.order(.sendDatagram([6] + buffer[1..<5] + buffer[9..<count], to: b.endpoint))
     b.fromWire()
     #expect(b.drops(.beaconMessageFromStranger) == 1)
     #expect(b.toKernel().isEmpty)
+  }
+
+  @Test("the first packet in a second tells control that the peer is in use; pings do not, nor do packets that follow")
+  func use() throws {
+    let (a, b) = try pair()
+    _ = a.events.takeAll()
+    func resumed() -> Int { a.events.takeAll().count { if case .resumed(0) = $0 { true } else { false } } }
+    a.order(.sendInner(0, [0, 9], path: nil))
+    #expect(resumed() == 0)
+    a.fromKernel(Model.udp(a.address, b.address, payload: bytes(10)))
+    #expect(resumed() == 1)
+    a.fromKernel(Model.udp(a.address, b.address, payload: bytes(10)))
+    #expect(resumed() == 0)
   }
 }

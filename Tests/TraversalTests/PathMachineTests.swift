@@ -1,208 +1,407 @@
-// The path choice alone: each rule with its reason, its time and what it must not do.
+// The rules of the path machine, one by one, under a virtual clock.
 
 import Testing
-import Traversal
 import Wire
 
-private let second: UInt64 = 1_000_000_000
-private let start: UInt64 = 1000 * second
+@testable import Traversal
 
-@Suite("Path choice")
+private let millisecond = PathBench.millisecond
+private let second = PathBench.second
+
+@Suite("Path machine")
 struct PathMachineTests {
-  let home = Endpoint(address: IPv6Address(mappedIPv4: 0x0A00_0001), port: 4000)
-  let elsewhere = Endpoint(address: IPv6Address(mappedIPv4: 0x0A00_0002), port: 4001)
+  private let home = PathBench.endpoint(1)
+  private let lan = PathBench.endpoint(2)
+  private let elsewhere = PathBench.endpoint(3)
 
-  private func machine(endpoint: Endpoint?, isRelayOnly: Bool = false, hasBeacon: Bool = true) -> PathMachine {
-    var machine = PathMachine()
-    _ = machine.handle(.beacon(isAvailable: hasBeacon), now: start)
-    _ = machine.handle(.record(endpoint: endpoint, lan: [], isRelayOnly: isRelayOnly), now: start)
-    return machine
+  /// A peer with one endpoint and a relay, a session, and ways that both answer.
+  private func pair(direct: UInt64? = 10 * millisecond, relay: UInt64? = 30 * millisecond) -> PathBench {
+    var bench = PathBench([.init(home, .directory)])
+    if let direct { bench.ways[.direct(home)] = .init(roundTrip: direct) }
+    if let relay { bench.ways[.relay] = .init(roundTrip: relay) }
+    bench.connect(direct == nil ? .relay : .direct(home))
+    return bench
   }
 
-  /// Ticks at each deadline until `end`; returns what was done, with its time.
-  private func run(_ machine: inout PathMachine, from begin: UInt64, to end: UInt64) -> [(UInt64, PathMachine.Action)] {
-    var done: [(UInt64, PathMachine.Action)] = []
-    var now = begin
-    var steps = 0
-    while let next = machine.nextDeadline, next <= end, steps < 10_000 {
-      steps += 1
-      now = max(now, next)
-      for action in machine.handle(.tick, now: now) { done.append((now, action)) }
-    }
-    #expect(steps < 10_000, "the machine asks for ticks without end")
-    return done
-  }
+  // MARK: Without a session
 
   @Test("direct to the directory's endpoint first, the relay on the fourth try")
   func threeTries() {
-    var machine = machine(endpoint: home)
-    #expect(machine.path == .direct(home) && machine.reason == .directoryEndpoint)
-    for number in 1...3 {
-      _ = machine.handle(.handshakeTry(number), now: start + UInt64(number) * second)
-      #expect(machine.path == .direct(home))
-    }
-    let actions = machine.handle(.handshakeTry(4), now: start + 4 * second)
-    #expect(actions.contains(.setPath(.relay)))
-    #expect(machine.reason == .unanswered)
-    #expect(machine.explanation(now: start + 10 * second)[0] == "relay for 6 s: 3 direct handshakes without answer")
-    #expect(machine.explanation(now: start + 10 * second).count == 3)
+    var bench = PathBench([.init(home, .directory)])
+    #expect(bench.machine.path == .direct(home))
+    for number in 1...3 { bench.feed(.handshakeTry(number)) }
+    #expect(bench.machine.path == .direct(home))
+    bench.feed(.handshakeTry(4))
+    #expect(bench.machine.path == .relay)
+    #expect(bench.machine.reason == .unanswered)
   }
 
   @Test("without a relay the direct endpoint is kept, without an endpoint the relay is taken at once")
   func onlyOneWay() {
-    var alone = machine(endpoint: home, hasBeacon: false)
-    for number in 1...9 { _ = alone.handle(.handshakeTry(number), now: start + UInt64(number) * second) }
-    #expect(alone.path == .direct(home))
-    #expect(machine(endpoint: nil).path == .relay)
-    let nothing = machine(endpoint: nil, hasBeacon: false)
-    #expect(nothing.path == .none && nothing.explanation(now: start) == ["no path: no endpoint and no relay is known"])
+    var bench = PathBench([.init(home, .directory)], hasBeacon: false)
+    for number in 1...9 { bench.feed(.handshakeTry(number)) }
+    #expect(bench.machine.path == .direct(home))
+    #expect(PathBench([]).machine.path == .relay)
+    #expect(PathBench([], hasBeacon: false).machine.path == .none)
   }
 
-  @Test("a relay-only peer is never probed and never made direct")
+  @Test("the handshake's first answer is the path, whichever way it came; a direct one then goes before a relayed one")
+  func race() {
+    var bench = PathBench([.init(home, .directory)])
+    bench.feed(.handshakeTry(1))
+    bench.feed(.handshakeHeard(nil))
+    #expect(bench.machine.path == .relay)
+    bench.feed(.handshakeHeard(home))
+    #expect(bench.machine.path == .direct(home))
+    bench.feed(.handshakeHeard(nil))
+    #expect(bench.machine.path == .direct(home), "a direct answer is not given up for a relayed one")
+  }
+
+  @Test("a key exchange from a place that nobody names is a path only when there is none")
+  func strangersPlace() {
+    var bench = PathBench([.init(home, .directory)])
+    bench.feed(.handshakeTry(1))
+    bench.feed(.handshakeHeard(elsewhere))
+    #expect(bench.machine.path == .direct(home))
+    var lost = PathBench([], hasBeacon: false)
+    lost.feed(.handshakeHeard(elsewhere))
+    #expect(lost.machine.path == .direct(elsewhere))
+  }
+
+  @Test("addresses that no peer can have are no candidates")
+  func useless() {
+    let addresses = ["0.0.0.0", "127.0.0.1", "169.254.3.4", "224.0.0.1", "255.255.255.255"].map { "\($0):4000" }
+    let six = ["[::]:4000", "[::1]:4000", "[fe80::1]:4000", "[ff02::1]:4000", "[fd50:494c:4f54::7]:4000"]
+    for text in addresses + six + ["198.51.100.9:0"] {
+      guard let endpoint = Endpoint(text) else {
+        Issue.record("\(text) is no endpoint at all")
+        continue
+      }
+      var machine = PathMachine()
+      _ = machine.handle(.beacon(isAvailable: true), now: second)
+      _ = machine.handle(.told([endpoint]), now: second)
+      _ = machine.handle(.moved(endpoint), now: second)
+      #expect(machine.candidates.isEmpty, "\(text)")
+    }
+  }
+
+  // MARK: Choosing
+
+  @Test("a relayed session becomes direct as soon as small and large probes are answered there")
+  func upgrade() {
+    var bench = pair()
+    bench.machine = PathMachine(seed: 1)
+    bench.feed(.beacon(isAvailable: true))
+    bench.feed(.record([.init(home, .directory)], isRelayOnly: false))
+    let start = bench.now
+    bench.connect(.relay)
+    #expect(bench.machine.path == .relay)
+    #expect(bench.count(.callPeer, since: start) == 1, "the peer is asked to open its NAT")
+    bench.run(25 * millisecond)
+    #expect(bench.machine.path == .direct(home), "after two round trips of 10 ms")
+    #expect(bench.machine.reason == .probeAnswered)
+  }
+
+  @Test("a way that passes small probes only carries no data before three of data size were lost, and says so")
+  func smallOnly() {
+    var bench = PathBench([.init(home, .directory)])
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond, limit: 1000)
+    bench.ways[.relay] = .init(roundTrip: 30 * millisecond)
+    bench.connect(.relay)
+    bench.isSending = true
+    bench.run(500 * millisecond)
+    #expect(bench.machine.path == .relay)
+    bench.run(3 * second)
+    #expect(bench.machine.path == .direct(home))
+    #expect(bench.machine.reason == .smallOnly)
+  }
+
+  @Test("of two direct ways the shorter round trip wins, by a quarter at least, and not twice in a minute")
+  func fastest() {
+    var bench = PathBench([.init(home, .directory), .init(lan, .told)])
+    bench.ways[.direct(home)] = .init(roundTrip: 20 * millisecond)
+    bench.ways[.direct(lan)] = .init(roundTrip: 10 * millisecond)
+    bench.connect(.direct(home))
+    bench.isSending = true
+    bench.run(second)
+    #expect(bench.machine.path == .direct(lan))
+    #expect(bench.machine.reason == .faster)
+    // A little better is no reason; much better is one, but not again within the minute.
+    bench.ways[.direct(home)] = .init(roundTrip: 9 * millisecond)
+    bench.run(600 * second)
+    #expect(bench.machine.path == .direct(lan))
+    bench.ways[.direct(home)] = .init(roundTrip: 1 * millisecond)
+    bench.run(600 * second)
+    #expect(bench.machine.path == .direct(home))
+    let changes = bench.log.filter { if case .setPath = $0.action { true } else { false } }.map(\.at)
+    #expect(zip(changes.dropFirst(2), changes.dropFirst(3)).allSatisfy { $1 - $0 >= 60 * second })
+  }
+
+  @Test("the same network goes before the way through the router and back, though it is hardly faster")
+  func hairpin() {
+    var bench = PathBench([.init(home, .directory), .init(lan, .lan)])
+    bench.ways[.direct(home)] = .init(roundTrip: 600_000)
+    bench.ways[.direct(lan)] = .init(roundTrip: 400_000)
+    bench.connect(.direct(home))
+    bench.run(second)
+    #expect(bench.machine.path == .direct(lan))
+    #expect(bench.machine.reason == .nearer)
+  }
+
+  @Test("a relay-only peer is never probed directly and never made direct")
   func relayOnly() {
-    var machine = machine(endpoint: home, isRelayOnly: true)
-    #expect(machine.path == .relay && machine.reason == .relayOnly)
-    _ = machine.handle(.activity(sentAt: start + 1, receivedAt: start + 1), now: start + 1)
-    #expect(machine.handle(.moved(home), now: start + second).isEmpty)
-    #expect(machine.handle(.probeAnswered(home), now: start + second).isEmpty)
-    #expect(machine.handle(.handshakeHeard(home), now: start + second).isEmpty)
-    let done = run(&machine, from: start, to: start + 60 * second)
-    #expect(!done.contains { if case .probe = $0.1 { true } else { false } })
-    #expect(machine.path == .relay)
+    var bench = PathBench([.init(home, .directory)], isRelayOnly: true)
+    bench.ways[.direct(home)] = .init(roundTrip: 1 * millisecond)
+    bench.ways[.relay] = .init(roundTrip: 30 * millisecond)
+    bench.connect(.relay)
+    bench.isSending = true
+    bench.feed(.told([home]))
+    bench.feed(.moved(home))
+    bench.run(300 * second)
+    #expect(bench.machine.path == .relay)
+    #expect(bench.machine.reason == .relayOnly)
+    #expect(bench.probes(.direct(home)).isEmpty)
+    #expect(bench.machine.nextDeadline.map { $0 >= bench.now } ?? true)
   }
 
-  @Test("relayed and in use: a punch and three probes every 15 s, until an answer makes it direct")
-  func upgradeRounds() {
-    var machine = machine(endpoint: home)
-    _ = machine.handle(.handshakeTry(4), now: start)
-    #expect(machine.path == .relay)
-    var punches = 0
-    var probes = 0
-    for step in UInt64(0)..<60 {
-      let now = start + step * second
-      let first = machine.handle(.activity(sentAt: now, receivedAt: now), now: now).map { (now, $0) }
-      for (_, action) in first + run(&machine, from: now, to: now + second - 1) {
-        if action == .requestPunch { punches += 1 }
-        if action == .probe(home) { probes += 1 }
-      }
-    }
-    #expect(punches == 3 && probes == 9, "\(punches) \(probes)")
-    #expect(machine.handle(.probeAnswered(home), now: start + 61 * second).contains(.setPath(.direct(home))))
-    #expect(machine.reason == .probeAnswered)
-    #expect(machine.nextDeadline.map { $0 > start + 62 * second } ?? true)
-  }
+  // MARK: Life and death
 
-  @Test("a peer that is not used costs no wake-ups: rounds end 2 minutes after the last packet and begin again")
-  func unused() {
-    var machine = machine(endpoint: home)
-    _ = machine.handle(.handshakeTry(4), now: start)
-    let done = run(&machine, from: start, to: start + 3600 * second)
-    #expect(done.allSatisfy { $0.0 <= start + 136 * second })
-    #expect(machine.nextDeadline == nil)
-    let later = start + 4000 * second
-    #expect(machine.handle(.activity(sentAt: later, receivedAt: 0), now: later).contains(.requestPunch))
-    #expect(self.machine(endpoint: home).nextDeadline == nil, "a fresh peer needs no tick")
-  }
-
-  @Test("direct and silent for 15 s while sending: three probes, then the relay; an answered probe keeps it")
-  func silence() {
-    for isAnswered in [false, true] {
-      var machine = machine(endpoint: home)
-      var probes: [UInt64] = []
-      var left: UInt64?
-      for step in UInt64(0)..<20 {
-        let now = start + step * second
-        let first = machine.handle(.activity(sentAt: now, receivedAt: start - 1), now: now).map { (now, $0) }
-        // A prompt answer: before the clock goes on.
-        if isAnswered, first.contains(where: { $0.1 == .probe(home) }) {
-          _ = machine.handle(.probeAnswered(home), now: now + 1000)
-        }
-        for (time, action) in first + run(&machine, from: now, to: now + second - 1) {
-          if action == .probe(home) {
-            probes.append(time)
-          }
-          if action == .setPath(.relay) { left = time }
-        }
-      }
-      #expect(probes.first.map { $0 >= start + 15 * second && $0 <= start + 16 * second } == true)
-      if isAnswered {
-        #expect(probes.count == 1 && left == nil && machine.path == .direct(home))
-      } else {
-        #expect(probes.count == 3)
-        #expect(left.map { $0 <= start + 19 * second } == true)
-        #expect(machine.reason == .silent)
-      }
+  @Test("a direct path that dies while packets flow is left within 5 s, for a relay that answers")
+  func death() {
+    for phase in stride(from: UInt64(0), to: second, by: 97_000_000) {
+      var bench = pair()
+      bench.isSending = true
+      bench.run(10 * second + phase)
+      #expect(bench.machine.path == .direct(home))
+      bench.ways[.direct(home)] = nil
+      let start = bench.now
+      bench.run(5 * second)
+      #expect(bench.machine.path == .relay, "died \(phase) ns after a second")
+      #expect(bench.machine.reason == .silent)
+      #expect(bench.paths(since: start) == [.relay])
     }
   }
 
-  @Test("an idle direct path is not silent: nothing was sent, nothing is owed")
+  @Test("packets that need no answer do not end a path: its probes are answered")
+  func oneWay() {
+    var bench = pair()
+    bench.isSending = true
+    bench.isAnswered = false
+    bench.run(300 * second)
+    #expect(bench.machine.path == .direct(home))
+    #expect(bench.paths().count == 1)
+    #expect(bench.probes(.direct(home)).count < 300, "one probe in two seconds or so")
+  }
+
+  @Test("when nothing answers the path stays, the session is questioned, and the first way that is back is taken")
+  func blackout() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(10 * second)
+    bench.ways = [:]
+    let start = bench.now
+    bench.run(60 * second)
+    #expect(bench.machine.path == .direct(home))
+    #expect(bench.count(.suspectSession, since: start) >= 5)
+    #expect(bench.probes(.direct(home), since: start).count < 200)
+    bench.ways[.relay] = .init(roundTrip: 30 * millisecond)
+    bench.run(5 * second)
+    #expect(bench.machine.path == .relay)
+  }
+
+  @Test("an idle pair sends nothing, wants no wake-up, and is not touched")
   func idle() {
-    var machine = machine(endpoint: home)
-    _ = machine.handle(.activity(sentAt: start, receivedAt: start + 1), now: start + 1)
-    #expect(run(&machine, from: start, to: start + 3600 * second).isEmpty)
-    // One unanswered packet, then nothing: no trial either.
-    _ = machine.handle(.activity(sentAt: start + 100 * second, receivedAt: start + 1), now: start + 100 * second)
-    #expect(run(&machine, from: start, to: start + 3600 * second).isEmpty)
-    #expect(machine.path == .direct(home))
-  }
-
-  @Test("the address moves on an authenticated frame, not on a key exchange from an unknown place")
-  func moving() {
-    var machine = machine(endpoint: home)
-    #expect(machine.handle(.handshakeHeard(elsewhere), now: start).isEmpty)
-    #expect(machine.path == .direct(home))
-    #expect(machine.handle(.moved(elsewhere), now: start + 1).contains(.setPath(.direct(elsewhere))))
-    #expect(machine.reason == .peerMoved)
-    // The directory's older endpoint does not undo it.
-    #expect(machine.handle(.record(endpoint: home, lan: [], isRelayOnly: false), now: start + 2).isEmpty)
-  }
-
-  @Test("a frame that comes directly while relayed starts a round; only the answer makes it direct")
-  func directFrameWhileRelayed() {
-    var machine = machine(endpoint: nil)
-    _ = machine.handle(.activity(sentAt: start, receivedAt: start), now: start)
-    let actions = machine.handle(.moved(elsewhere), now: start + 2 * second)
-    #expect(actions.contains(.probe(elsewhere)) && machine.path == .relay)
-    #expect(machine.handle(.probeAnswered(elsewhere), now: start + 3 * second) == [.setPath(.direct(elsewhere))])
-  }
-
-  @Test("a handshake answered through the relay alone begins relayed, one answered directly stays direct")
-  func handshakeWay() {
-    var relayed = machine(endpoint: home)
-    _ = relayed.handle(.handshakeTry(1), now: start)
-    _ = relayed.handle(.handshakeHeard(nil), now: start + 1)
-    #expect(relayed.path == .relay && relayed.reason == .handshakeRelayed)
-    var direct = machine(endpoint: home)
-    _ = direct.handle(.handshakeTry(1), now: start)
-    _ = direct.handle(.handshakeHeard(home), now: start + 1)
-    _ = direct.handle(.handshakeHeard(nil), now: start + 2)
-    #expect(direct.path == .direct(home))
-  }
-
-  @Test("three send errors, or a peer that relays while probes fail, leave the direct path")
-  func otherReasons() {
-    var failing = machine(endpoint: home)
-    for _ in 0..<2 { #expect(failing.handle(.sendFailed(home), now: start).isEmpty) }
-    #expect(failing.handle(.sendFailed(elsewhere), now: start).isEmpty)
-    #expect(failing.handle(.sendFailed(home), now: start).contains(.setPath(.relay)))
-    #expect(failing.reason == .sendErrors)
-    var relaying = machine(endpoint: home)
-    #expect(relaying.handle(.relayedFrame, now: start) == [.probe(home)])
-    _ = run(&relaying, from: start, to: start + 4 * second)
-    #expect(relaying.path == .relay && relaying.reason == .peerRelays)
-  }
-
-  @Test("when the relay is lost the direct endpoint is tried again, and the history stays bounded")
-  func relayLost() {
-    var machine = machine(endpoint: home)
-    for round in UInt64(0)..<20 {
-      let now = start + round * 10 * second
-      _ = machine.handle(.beacon(isAvailable: true), now: now)
-      _ = machine.handle(.handshakeTry(4), now: now)
-      #expect(machine.path == .relay)
-      _ = machine.handle(.beacon(isAvailable: false), now: now + second)
-      #expect(machine.path == .direct(home) && machine.reason == .relayLost)
+    for isRelayed in [false, true] {
+      var bench = pair(direct: isRelayed ? nil : 10 * millisecond)
+      bench.isSending = true
+      bench.run(5 * second)
+      bench.isSending = false
+      let path = bench.machine.path
+      bench.run(200 * second)
+      let start = bench.now
+      bench.run(3600 * second)
+      #expect(bench.machine.path == path)
+      #expect(!bench.log.contains { $0.at >= start })
+      #expect(bench.machine.nextDeadline == nil)
     }
-    #expect(machine.history.count == 8)
+  }
+
+  @Test("after a rest the first packet tries the path at once: a dead one is left within 2 s")
+  func afterRest() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(5 * second)
+    bench.isSending = false
+    bench.run(600 * second)
+    bench.ways[.direct(home)] = nil
+    bench.isSending = true
+    bench.run(2 * second)
+    #expect(bench.machine.path == .relay)
+  }
+
+  @Test("a way that was left for silence is not taken again within a minute, though its probes are answered")
+  func penalty() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(10 * second)
+    bench.ways[.direct(home)] = nil
+    bench.run(5 * second)
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond)
+    let back = bench.now
+    bench.run(50 * second)
+    #expect(bench.machine.path == .relay)
+    bench.run(120 * second)
+    #expect(bench.machine.path == .direct(home))
+    #expect(bench.paths(since: back) == [.direct(home)])
+  }
+
+  @Test("attempts to leave the relay never stop while it is used, at growing distances with jitter")
+  func attempts() {
+    var bench = pair(direct: nil)
+    bench.isSending = true
+    bench.run(3600 * second)
+    let rounds = bench.log.filter { $0.action == .callPeer }.map(\.at)
+    let gaps = zip(rounds, rounds.dropFirst()).map { $1 - $0 }
+    #expect(gaps.allSatisfy { $0 >= 5 * second && $0 <= 80 * second }, "\(gaps.map { $0 / second })")
+    #expect(rounds.count > 40 && rounds.count < 90)
+    #expect(Set(gaps.suffix(20)).count > 10, "jitter")
+    #expect(bench.probes(.direct(home)).count <= rounds.count * 3, "an address that never answered gets little")
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond)
+    bench.run(80 * second)
+    #expect(bench.machine.path == .direct(home))
+  }
+
+  // MARK: Moves
+
+  @Test(
+    "a peer that moved is followed when a probe is answered there and none on the old path, within three round trips")
+  func moves() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(10 * second + 50 * millisecond)
+    bench.ways[.direct(home)] = nil
+    bench.ways[.direct(elsewhere)] = .init(roundTrip: 20 * millisecond)
+    bench.feed(.moved(elsewhere))
+    bench.run(61 * millisecond)
+    #expect(bench.machine.path == .direct(elsewhere))
+    #expect(bench.machine.reason == .peerMoved)
+  }
+
+  @Test("a newest frame that somebody else sent on from his own address moves nothing")
+  func recorded() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(10 * second)
+    for _ in 0..<100 {
+      bench.feed(.moved(elsewhere))
+      bench.run(100 * millisecond)
+    }
+    #expect(bench.machine.path == .direct(home))
+    #expect(bench.paths().count == 1)
+    #expect(bench.probes(.direct(elsewhere)).count <= 100)
+  }
+
+  @Test("a peer that tries all its ways moves nothing while the path answers, and frames from known ways cost nothing")
+  func racing() {
+    var bench = pair()
+    bench.ways[.direct(elsewhere)] = .init(roundTrip: 10 * millisecond)
+    bench.isSending = true
+    bench.run(10 * second)
+    let start = bench.now
+    for _ in 0..<50 {
+      bench.feed(.moved(elsewhere))
+      bench.run(100 * millisecond)
+    }
+    #expect(bench.machine.path == .direct(home))
+    #expect(bench.probes(.direct(elsewhere), since: start).count <= 4)
+  }
+
+  @Test("after a change of our own network everything is asked at once and the first answer wins")
+  func ownNetwork() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(10 * second)
+    bench.ways[.direct(home)] = nil
+    let start = bench.now
+    bench.feed(.networkChanged)
+    #expect(bench.count(.callPeer, since: start) == 1)
+    bench.run(40 * millisecond)
+    #expect(bench.machine.path == .relay)
+    #expect(bench.machine.reason == .networkChanged)
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond)
+    bench.feed(.networkChanged)
+    bench.run(40 * millisecond)
+    #expect(bench.machine.path == .direct(home))
+  }
+
+  @Test("what the peer tells through the tunnel is tried at once, and makes a relayed pair direct")
+  func told() {
+    var bench = pair(direct: nil)
+    bench.isSending = true
+    bench.run(10 * second)
+    bench.ways[.direct(lan)] = .init(roundTrip: 1 * millisecond)
+    bench.feed(.told([lan]))
+    bench.run(5 * millisecond)
+    #expect(bench.machine.path == .direct(lan))
+  }
+
+  // MARK: Bounds
+
+  @Test("endpoints are bounded: those that never answered give way, the path never does")
+  func bounded() {
+    var bench = pair()
+    bench.isSending = true
+    for number in 0..<200 {
+      bench.feed(.told([PathBench.endpoint(UInt32(10 + number % 200))]))
+      bench.run(3 * second)
+    }
+    #expect(bench.machine.candidates.count <= PathLimits.candidates)
+    #expect(bench.machine.path == .direct(home))
+    #expect(bench.machine.history.count <= 8)
+  }
+
+  @Test("three send errors leave the direct path; without a relay there is nothing to leave it for")
+  func sendErrors() {
+    var bench = pair()
+    for _ in 0..<3 { bench.feed(.sendFailed(home)) }
+    #expect(bench.machine.path == .relay)
+    #expect(bench.machine.reason == .sendErrors)
+    var lonely = PathBench([.init(home, .directory)], hasBeacon: false)
+    for _ in 0..<3 { lonely.feed(.sendFailed(home)) }
+    #expect(lonely.machine.path == .direct(home))
+  }
+
+  @Test("a relay that is lost is left for the endpoint that failed least")
+  func relayLost() {
+    var bench = pair(direct: nil)
+    bench.feed(.beacon(isAvailable: false))
+    #expect(bench.machine.path == .direct(home))
+    #expect(bench.machine.reason == .relayLost)
+    bench.feed(.beacon(isAvailable: true))
+    bench.ways[.relay] = .init(roundTrip: 30 * millisecond)
+    bench.isSending = true
+    bench.run(5 * second)
+    #expect(bench.machine.path == .relay)
+  }
+
+  @Test("every way has its account: why it is the path, or why not")
+  func accounts() {
+    var bench = PathBench([.init(home, .directory), .init(lan, .told), .init(elsewhere, .remembered)])
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond)
+    bench.ways[.direct(lan)] = .init(roundTrip: 10 * millisecond, limit: 1000)
+    bench.ways[.relay] = .init(roundTrip: 30 * millisecond)
+    bench.connect(.relay)
+    bench.isSending = true
+    bench.run(5 * second)
+    let accounts = bench.machine.accounts(now: bench.now)
+    #expect(accounts.map(\.path) == [.direct(home), .direct(lan), .direct(elsewhere), .relay])
+    #expect(accounts.map(\.isPath) == [true, false, false, false])
+    #expect(accounts[0].verdict == PathReason.probeAnswered.rawValue)
+    #expect(accounts[1].verdict.contains("data size"))
+    #expect(accounts[2].verdict.contains("no answer"))
+    #expect(accounts[3].verdict.contains("fallback"))
+    #expect(accounts[2].answers == 0 && accounts[2].probes == 3)
+    let machine = bench.machine
+    #expect(machine.explanation(now: bench.now).first?.contains(PathReason.probeAnswered.rawValue) == true)
   }
 }

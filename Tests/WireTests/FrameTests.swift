@@ -222,6 +222,22 @@ struct FrameTests {
     #expect(TunnelControl([0, 1, 0xFF, 0, 0, 1]) == .capabilities(TunnelCapabilities(rawValue: 0xFF00_0001)))
     for count in 0..<bytes.count { #expect(TunnelControl(bytes.prefix(count)) == nil) }
     #expect(TunnelControl(bytes.changing(0, to: 1)) == nil)
-    for kind in [UInt8(0), 2, 255] { #expect(TunnelControl(bytes.changing(1, to: kind)) == nil) }
+    for kind in [UInt8(0), 200, 255] { #expect(TunnelControl(bytes.changing(1, to: kind)) == nil) }
+  }
+
+  @Test("candidates of a peer: layout, at most 16, cut ones refused")
+  func tunnelCandidates() throws {
+    let six = try #require(Endpoint("[2001:db8::1]:4000"))
+    let four = try #require(Endpoint("192.0.2.1:4001"))
+    let bytes = TunnelControl.candidates([six, four]).encoded()
+    #expect(bytes.count == 3 + 2 * 18 && bytes.starts(with: [0, 2, 2, 0x20, 0x01, 0x0D, 0xB8]))
+    #expect(bytes.suffix(8) == [0xFF, 0xFF, 192, 0, 2, 1, 0x0F, 0xA1])
+    #expect(TunnelControl(bytes) == .candidates([six, four]))
+    #expect(TunnelControl(bytes + [9]) == .candidates([six, four]))
+    for count in 0..<bytes.count { #expect(TunnelControl(bytes.prefix(count)) == nil) }
+    #expect(TunnelControl([0, 2, 0]) == .candidates([]))
+    #expect(TunnelControl([0, 2, 17] + [UInt8](repeating: 1, count: 17 * 18)) == nil)
+    let many = [Endpoint](repeating: four, count: 40)
+    #expect(TunnelControl(TunnelControl.candidates(many).encoded()) == .candidates(Array(many.prefix(16))))
   }
 }

@@ -1,0 +1,249 @@
+// The ways to a peer: learning them, and what their probes tell.
+
+import Wire
+
+extension PathMachine {
+  /// A probe under way.
+  struct Probe: Sendable {
+    var id: ProbeID
+    var path: Path
+    var size: Int
+    var sentAt: UInt64
+    var dueAt: UInt64
+  }
+
+  struct Move: Sendable {
+    var to: Path
+    var at: UInt64
+  }
+
+  /// What is known of a way.
+  package subscript(path: Path) -> Candidate? {
+    if path == .relay { return relay }
+    return candidates.first { $0.path == path }
+  }
+
+  mutating func change(_ path: Path, _ body: (inout Candidate) -> Void) {
+    if path == .relay {
+      body(&relay)
+    } else if let index = candidates.firstIndex(where: { $0.path == path }) {
+      body(&candidates[index])
+    }
+  }
+
+  /// Loopback, link-local, multicast and the overlay's own addresses are no endpoints; loopback may be one when the
+  /// directory, on this machine too, says so.
+  private static func isUsable(_ endpoint: Endpoint, _ kind: CandidateKind) -> Bool {
+    guard endpoint.port != 0 else { return false }
+    let address = endpoint.address
+    if let v4 = address.mappedIPv4 {
+      if v4 >> 24 == 127 { return kind == .directory || kind == .remembered }
+      return v4 >> 24 != 0 && v4 >> 28 < 14 && v4 >> 16 != 0xA9FE
+    }
+    guard !OverlayMapping.contains(address) else { return false }
+    let top = UInt16(truncatingIfNeeded: address.high >> 48)
+    if address.high == 0 { return address.low == 1 && (kind == .directory || kind == .remembered) }
+    return top & 0xFF00 != 0xFF00 && top & 0xFFC0 != 0xFE80
+  }
+
+  @discardableResult
+  mutating func add(_ endpoint: Endpoint, _ kind: CandidateKind) -> Bool {
+    guard Self.isUsable(endpoint, kind) else { return false }
+    if let index = candidates.firstIndex(where: { $0.path == .direct(endpoint) }) {
+      if kind < candidates[index].kind { candidates[index].kind = kind }
+      return false
+    }
+    if candidates.count >= PathLimits.candidates {
+      // The one that never answered and was tried in vain most gives way, never the path.
+      let present = path
+      guard
+        let worst = candidates.indices.filter({ candidates[$0].path != present && candidates[$0].answeredAt == 0 })
+          .max(by: { candidates[$0].misses < candidates[$1].misses }), candidates[worst].misses > 0
+      else { return false }
+      candidates.remove(at: worst)
+    }
+    candidates.append(Candidate(path: .direct(endpoint), kind: kind))
+    return true
+  }
+
+  // MARK: Events
+
+  mutating func learn(_ known: [Known], _ isRelayOnly: Bool, _ now: UInt64, _ actions: inout [Action]) {
+    self.isRelayOnly = isRelayOnly
+    hasRecord = true
+    if isRelayOnly {
+      candidates = []
+      round = nil
+      nextRoundAt = 0
+      return choose(now, &actions)
+    }
+    let present = path
+    // The directory's own list is the whole of what it knows; what answered stays.
+    var rest = candidates
+    rest.removeAll { candidate in
+      candidate.path != present && candidate.answeredAt == 0 && candidate.heardAt == 0 && candidate.kind != .told
+        && !known.contains { .direct($0.endpoint) == candidate.path }
+    }
+    candidates = rest
+    var isNews = false
+    for entry in known where add(entry.endpoint, entry.kind) { isNews = true }
+    // Best first: `choose` takes the first.
+    candidates = candidates.sorted { Self.rank($0.path, in: known) < Self.rank($1.path, in: known) }
+    choose(now, &actions)
+    if isNews { hurry(now) }
+  }
+
+  private static func rank(_ path: Path, in known: [Known]) -> Int {
+    known.firstIndex { .direct($0.endpoint) == path } ?? known.count
+  }
+
+  mutating func told(_ endpoints: [Endpoint], _ now: UInt64, _ actions: inout [Action]) {
+    guard !isRelayOnly else { return }
+    for endpoint in endpoints.prefix(PathLimits.candidates) { add(endpoint, .told) }
+    choose(now, &actions)
+    // The peer tries its ways to us now: ours open the NATs for them, and theirs for ours.
+    if path == .relay || isUnsettled || !(self[path]?.isProven ?? false) { beginRound(now, calls: false, &actions) }
+  }
+
+  /// A newest frame came from there. It may be that the peer moved, or that it tries its ways: the present path is asked,
+  /// too, and keeps its place if it answers.
+  mutating func moved(_ from: Endpoint, _ now: UInt64, _ actions: inout [Action]) {
+    guard !isRelayOnly else { return }
+    add(from, .seen)
+    let way = Path.direct(from)
+    guard let candidate = self[way] else { return }
+    change(way) {
+      $0.heardAt = now
+      // It speaks: what went wrong on this way before is over.
+      $0.penaltyUntil = 0
+    }
+    if path == .none { return set(way, .peerMoved, now, &actions) }
+    guard way != path, hasSession, move == nil || move?.to != way else { return }
+    let isKnownAlive = candidate.answeredAt != 0 && now < candidate.answeredAt + PathLimits.recent
+    let isPathAlive = now < max(activity.onPathAt, self[path]?.answeredAt ?? 0) + PathLimits.recent
+    guard !(isKnownAlive && isPathAlive) else { return }
+    move = Move(to: way, at: now)
+    probe(way, PathLimits.smallProbe, now, &actions)
+    if path != .relay { probe(path, PathLimits.smallProbe, isHasty: true, now, &actions) }
+  }
+
+  /// Whether the present path showed life since the peer spoke from elsewhere.
+  func isAlive(since time: UInt64) -> Bool { max(activity.onPathAt, self[path]?.answeredAt ?? 0) >= time }
+
+  /// The probe there was answered, or the one on the present path was not.
+  mutating func settleMove(_ now: UInt64, _ actions: inout [Action]) {
+    guard let move, path != .relay, let there = self[move.to] else { return }
+    if isAlive(since: move.at) {
+      self.move = nil
+      return
+    }
+    let isAsked = outstanding.contains { $0.path == path && $0.sentAt >= move.at }
+    if there.answeredAt >= move.at, !isAsked {
+      set(move.to, .peerMoved, now, &actions)
+    } else if !isAsked, !outstanding.contains(where: { $0.path == move.to }) {
+      self.move = nil
+    }
+  }
+
+  /// Nothing that was proven holds: everything is asked again at once, and the first answer wins.
+  mutating func distrustEverything(_ now: UInt64, _ actions: inout [Action]) {
+    isUnsettled = hasSession
+    move = nil
+    for index in candidates.indices { candidates[index].forget() }
+    relay.forget()
+    outstanding = []
+    trial = nil
+    roundsInVain = 0
+    guard hasSession, isInUse(now) || activity.receivedAt + PathLimits.useLasts > now else { return }
+    beginRound(now, calls: true, &actions)
+  }
+
+  // MARK: Probes
+
+  /// `isHasty`: another way is to be taken unless this one answers soon.
+  mutating func probe(
+    _ path: Path, _ size: Int, isHasty: Bool = false, _ now: UInt64, _ actions: inout [Action]
+  ) {
+    guard hasSession, outstanding.count < 48, path != .relay || hasBeacon else { return }
+    let timeout =
+      self[path]?.roundTrip.map {
+        isHasty ? max(2 * $0, PathLimits.movePatience) : max(3 * $0, PathLimits.leastProbeTimeout)
+      } ?? PathLimits.probeTimeout
+    outstanding.append(
+      Probe(id: nextProbe, path: path, size: size, sentAt: now, dueAt: now + min(timeout, 2 * PathLimits.second)))
+    actions.append(.probe(nextProbe, path, size: size))
+    nextProbe &+= 1
+    change(path) {
+      $0.probes &+= 1
+      $0.triedAt = now
+    }
+  }
+
+  mutating func answered(_ id: ProbeID, _ now: UInt64, _ actions: inout [Action]) {
+    guard let index = outstanding.firstIndex(where: { $0.id == id }) else { return }
+    let probe = outstanding.remove(at: index)
+    let isLarge = probe.size >= PathLimits.largeProbe
+    let sample = now - min(probe.sentAt, now)
+    change(probe.path) {
+      $0.answers &+= 1
+      $0.answeredAt = now
+      $0.misses = 0
+      if isLarge {
+        $0.isLargeProven = true
+        $0.largeMisses = 0
+      } else {
+        $0.roundTrip = $0.roundTrip.map { sample < $0 ? (sample + $0) / 2 : (7 * $0 + sample) / 8 } ?? sample
+      }
+    }
+    // A later probe of the same way need not be waited for.
+    if probe.path == path {
+      owesSince = 0
+      errors = 0
+      trial = nil
+    }
+    if let candidate = self[probe.path], !candidate.isLargeProven, !candidate.isSmall,
+      !outstanding.contains(where: { $0.path == probe.path && $0.size >= PathLimits.largeProbe })
+    {
+      self.probe(probe.path, PathLimits.largeProbe, now, &actions)
+    }
+    settleMove(now, &actions)
+    weigh(probe.path, now, &actions)
+  }
+
+  mutating func expireProbes(_ now: UInt64, _ actions: inout [Action]) {
+    guard outstanding.contains(where: { $0.dueAt <= now }) else { return }
+    let late = outstanding.filter { $0.dueAt <= now }
+    outstanding.removeAll { $0.dueAt <= now }
+    for probe in late {
+      let isLarge = probe.size >= PathLimits.largeProbe
+      var becameSmall = false
+      change(probe.path) {
+        if isLarge {
+          // Small ones passing meanwhile tell that it is the size.
+          if $0.answeredAt > probe.sentAt || $0.misses == 0 {
+            $0.largeMisses = min($0.largeMisses + 1, 3)
+            becameSmall = $0.isSmall
+          }
+        } else {
+          $0.misses = min($0.misses + 1, 250)
+        }
+      }
+      guard isLarge, let candidate = self[probe.path], !candidate.isLargeProven, candidate.misses == 0 else { continue }
+      if becameSmall { weigh(probe.path, now, &actions) } else { self.probe(probe.path, probe.size, now, &actions) }
+    }
+    settleMove(now, &actions)
+  }
+}
+
+extension Candidate {
+  /// What was proven is not any more.
+  mutating func forget() {
+    misses = 0
+    largeMisses = 0
+    isLargeProven = false
+    answeredAt = 0
+    heardAt = 0
+    penaltyUntil = 0
+    failures = 0
+  }
+}
