@@ -132,7 +132,7 @@ struct DirectoryTrustMessageTests {
     try await withPeer(change: { $0.approvesAutomatically = true }) { node, peer, _ in
       #expect(await peer.say(.request, to: node.directory) == nil)
       await peer.hears(.accept)
-      try await eventually("the answer is away") { await node.directory.lastMessages.isEmpty }
+      try await eventually("the answer is away") { await node.directory.answersUnderWay.isEmpty }
       let changes = node.events.all.count
       #expect(await peer.say(.request, to: node.directory) == nil)
       await peer.hears(.accept, number: 2)

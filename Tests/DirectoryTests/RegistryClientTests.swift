@@ -54,7 +54,7 @@ struct RegistryClientTests {
   @Test("a registry that never answers fails every waiting call in time, and the next call dials again")
   func silence() async throws {
     let registry = try await ScriptedRegistry()
-    let client = client(registry, replyTimeout: .milliseconds(200))
+    let client = client(registry, replyTimeout: .seconds(1))
     registry.follow { _ in [.silence] }
     async let first = #expect(throws: DirectoryError.self) { try await client.lookup(1) }
     async let second = #expect(throws: DirectoryError.self) { try await client.lookup(2) }
