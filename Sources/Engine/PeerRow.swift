@@ -19,6 +19,8 @@ struct PeerRow {
   var refusal: Refusal
   var path: PathKind
   var takesRawIPv6: Bool
+  /// Joins packets that come in two frames.
+  var takesSplitPackets: Bool
   /// Control has told whether it does.
   var isKindKnown: Bool
   /// We dialed streams of it.
@@ -39,6 +41,7 @@ struct PeerRow {
   var lastRelayed: UInt64
   var lastFailing: UInt64
   var lastUndecryptable: UInt64
+  var lastTooBig: UInt64
   /// When the next inner frame for control may come, at 200 a second with a burst of a second.
   var innerDue: UInt64
   /// The same for segments of streams, at 60,000 a second with a burst of a tenth of a second.
@@ -49,7 +52,7 @@ struct PeerRow {
   var receivedPackets: UInt64
   var lastReceive: UInt64
   var lastSend: UInt64
-  /// Largest inner packet the path takes; 0: the interface's MTU. Control reads it, too.
+  /// Largest inner frame that the path takes; 0: the interface's MTU. Control reads it, too.
   var innerMTU: UInt64
 }
 

@@ -37,6 +37,8 @@ extension Node {
       if let peer = peer(at: index) { walk(peer, .relayedFrame) }
     case .failing(let index):
       if let peer = peer(at: index) { feed(peer, .failing) }
+    // The worker has lowered the path's limit by itself.
+    case .tooBig: break
     case .offloadDisabled(let name, let reason):
       logOnce("offload \(name)", "offload \(name) switched off: \(reason)")
     case .stopped(let reason):
