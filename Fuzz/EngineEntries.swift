@@ -15,6 +15,8 @@ enum EngineEntry: String, CaseIterable {
   case tunpacket
   /// In: what peers seal, to the writes of joined packets.
   case tunjoin
+  /// In: packets in two frames, whose parts come in any order, twice or not at all.
+  case tunparts
 
   /// Runs the worker. nil: it held what it promises; else the promise that was broken.
   func violation(_ bytes: [UInt8]) -> String? {
@@ -22,6 +24,7 @@ enum EngineEntry: String, CaseIterable {
     switch self {
     case .tunpacket: return Self.outward(bytes, bed)
     case .tunjoin: return Self.inward(bytes, bed)
+    case .tunparts: return Self.parts(bytes, bed)
     }
   }
 
@@ -91,11 +94,13 @@ enum EngineEntry: String, CaseIterable {
     }
     let isTCP = kind == 4
     let headerLength = isTCP ? start + Int(packet[start + 12] >> 4) * 4 : start + 8
+    // TCP may be cut smaller than asked for, to fit.
+    let step = isTCP ? min(Int(header.segmentSize), limit - headerLength) : Int(header.segmentSize)
     var payload: [UInt8] = []
     for (number, frame) in frames.enumerated() {
       let isLast = number == frames.count - 1
       let size = frame.count - headerLength
-      guard size == Int(header.segmentSize) || isLast && (0...Int(header.segmentSize)).contains(size) else {
+      guard size == step || isLast && (0...step).contains(size) else {
         return "a segment of \(size) bytes"
       }
       var wanted = Array(packet[..<headerLength])
@@ -196,6 +201,51 @@ enum EngineEntry: String, CaseIterable {
       if order & 0x80 != 0 { batches.append([]) }
     }
     return batches
+  }
+
+  // MARK: - In two frames
+
+  private static func parts(_ bytes: [UInt8], _ bed: WorkerBed) -> String? {
+    // First the input as one inner frame: it may be anything.
+    bed.receive([bytes])
+    _ = bed.writes()
+    guard let second = WorkerBed() else { return nil }
+    var reader = ByteReader(bytes)
+    var packets: [[UInt8]] = []
+    var frames: [[UInt8]] = []
+    let count = Int(reader.byte() ?? 0) % 24 + 1
+    while packets.count < count, let size = reader.byte(), let cut = reader.byte() {
+      let payload = (0..<Int(size) * 1240 / 255).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ packets.count) }
+      let packet = [0x60, 0, 0, 0] + big16(payload.count) + [59, 64] + second.peer.bytes + second.own.bytes + payload
+      let first = 1 + Int(cut) * (packet.count - 2) / 255
+      packets.append(packet)
+      frames.append([0x20] + packet[..<first])
+      frames.append([0x21] + packet[first...])
+    }
+    guard !frames.isEmpty else { return nil }
+    // The rest of the input: which frame comes next.
+    let order = (reader.take(min(reader.remaining, 96)) ?? []).map { Int($0) % frames.count }
+    second.receive(frames, order: order)
+    // The slow model: at most 4 parts wait, the oldest gives way.
+    var waiting: [Int] = []
+    var seen: Set<Int> = []
+    var whole: [[UInt8]] = []
+    var alone: UInt64 = 0
+    for frame in order where seen.insert(frame).inserted {
+      if let index = waiting.firstIndex(of: frame ^ 1) {
+        waiting.remove(at: index)
+        whole.append(packets[frame / 2])
+      } else {
+        if waiting.count == Rejoiner.placesPerPeer {
+          waiting.removeFirst()
+          alone += 1
+        }
+        waiting.append(frame)
+      }
+    }
+    guard second.writes().map(\.packet) == whole else { return "other packets than those whose parts came" }
+    guard second.counters.value(.partAlone) == alone else { return "lonely parts are counted wrong" }
+    return second.drops == alone + UInt64(order.count - seen.count) ? nil : "drops are counted wrong"
   }
 
   /// What names a flow that may be joined; everything else keeps its order among itself.
@@ -373,14 +423,12 @@ final class WorkerBed {
     return all
   }
 
-  /// One batch of frames from the peer, each in a block of just its size.
-  func receive(_ inners: [[UInt8]]) {
-    var blocks: [UnsafeMutableRawPointer] = []
-    defer { for block in blocks { block.deallocate() } }
-    for inner in inners {
+  /// One batch of frames from the peer, each in a block of just its size, a moment after the other. `order`: in which
+  /// they come, as positions in `inners`.
+  func receive(_ inners: [[UInt8]], order: [Int]? = nil) {
+    let sealed = inners.map { inner in
       let size = SealedFrame.overhead + inner.count
       let block = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 1)
-      blocks.append(block)
       received += 1
       SealedFrame.writeHeader(to: block, sender: 2, prefix: 2, counter: received)
       let body = block + SealedFrame.bodyOffset
@@ -388,9 +436,21 @@ final class WorkerBed {
       _ = AEADContext.seal(
         context.raw, nonce: block + SealedFrame.nonceOffset, associated: block + SealedFrame.senderOffset,
         associatedLength: 4, text: body, length: inner.count)
-      worker.handleDatagram(block, length: size, from: pt_endpoint(Endpoint(address: own, port: 9)))
+      return UnsafeMutableRawBufferPointer(start: block, count: size)
+    }
+    var blocks: [UnsafeMutableRawBufferPointer] = []
+    for position in order ?? Array(sealed.indices) {
+      // Opening destroys the frame.
+      let block = UnsafeMutableRawBufferPointer.allocate(byteCount: sealed[position].count, alignment: 1)
+      block.copyMemory(from: UnsafeRawBufferPointer(sealed[position]))
+      blocks.append(block)
+      worker.now += 1
+      if let base = block.baseAddress {
+        worker.handleDatagram(base, length: block.count, from: pt_endpoint(Endpoint(address: own, port: 9)))
+      }
     }
     worker.flushCoalescer()
+    for block in sealed + blocks { block.deallocate() }
   }
 
   /// What the worker wrote to its TUN.

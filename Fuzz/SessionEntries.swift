@@ -52,8 +52,8 @@ enum SessionEntry: String, CaseIterable {
     genuine.extensionBytes = fields + identity.sign(text + x25519.bytes + fields).bytes
     let named = fields[8..<12].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
     let expected = PeerAnnouncement(
-      takesRawIPv6: fields[5] & 1 != 0, wantsAnswer: fields[5] & 2 != 0, receiver: named,
-      echo: Bytes32(fields[12..<44]) ?? Bytes32())
+      takesRawIPv6: fields[5] & 1 != 0, takesSplitPackets: fields[5] & 4 != 0, wantsAnswer: fields[5] & 2 != 0,
+      receiver: named, echo: Bytes32(fields[12..<44]) ?? Bytes32())
     guard PeerAnnouncement.read(genuine, receiver: named) == .valid(expected) else {
       return "a genuine announcement is not read as it stands"
     }

@@ -226,6 +226,23 @@ int32_t pt_udp_receive(int32_t fd, pt_receive *messages, int32_t count) {
     return received;
 }
 
+int32_t pt_udp_route_mtu(const pt_endpoint *to) {
+    const int32_t family = memcmp(to->address, mapped_prefix, 12) == 0 ? 4 : 6;
+    int fd = socket(family == 6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    socket_address address;
+    socklen_t size = to_socket_address(&address, to, family);
+    int value = 0;
+    socklen_t length = sizeof value;
+    // Only a connected socket has a route.
+    if (connect(fd, &address.any, size) < 0 ||
+        getsockopt(fd, family == 6 ? IPPROTO_IPV6 : IPPROTO_IP, family == 6 ? IPV6_MTU : IP_MTU, &value, &length) < 0) {
+        value = -errno;
+    }
+    close(fd);
+    return value;
+}
+
 int32_t pt_udp_drain_errors(int32_t fd) {
     int32_t drained = 0;
     uint8_t data[64];

@@ -49,6 +49,8 @@ typedef struct {
 int32_t pt_udp_send(int32_t fd, int32_t family, const pt_send *messages, int32_t count);
 // recvmmsg, non-blocking: number of messages, or -errno (-EAGAIN when none).
 int32_t pt_udp_receive(int32_t fd, pt_receive *messages, int32_t count);
+// MTU of the route to `to` as the kernel knows it (IP_MTU, IPV6_MTU); nothing is sent. Bytes, or -errno.
+int32_t pt_udp_route_mtu(const pt_endpoint *to);
 // Drains the socket's error queue (ICMP errors); number drained.
 int32_t pt_udp_drain_errors(int32_t fd);
 

@@ -44,6 +44,7 @@ package enum DropReason: Int, CaseIterable, Sendable {
   case innerMalformed
   case innerReserved
   case innerOverLimit
+  case partAlone
   case spoofedSource
   case wrongDestination
   case notTrusted
@@ -89,6 +90,7 @@ package enum DropReason: Int, CaseIterable, Sendable {
     case .innerMalformed: "inner-malformed"
     case .innerReserved: "inner-reserved"
     case .innerOverLimit: "inner-over-limit"
+    case .partAlone: "part-alone"
     case .spoofedSource: "spoofed-source"
     case .wrongDestination: "wrong-destination"
     case .notTrusted: "not-trusted"
@@ -116,6 +118,8 @@ package enum WorkerCounter: Int, CaseIterable, Sendable {
   case stagedPackets
   case icmpAnswers
   case translatedPackets
+  case splitPackets
+  case joinedPackets
   case wakeUps
 
   package var name: String {
@@ -136,6 +140,8 @@ package enum WorkerCounter: Int, CaseIterable, Sendable {
     case .stagedPackets: "staged-packets"
     case .icmpAnswers: "icmp-answers"
     case .translatedPackets: "translated-packets"
+    case .splitPackets: "split-packets"
+    case .joinedPackets: "joined-packets"
     case .wakeUps: "wake-ups"
     }
   }

@@ -58,6 +58,12 @@ package enum EngineCommand: Sendable {
   /// Whether raw IPv6 inner frames may be sent to the peer; without it its packets are translated (Worker+Translation).
   /// Packets wait until the worker was told.
   case setRawIPv6(PeerIndex, Bool)
+  /// Whether the peer joins packets that come in two frames (Wire's `SplitFrame`). Comes before `setRawIPv6`.
+  case setSplitPackets(PeerIndex, Bool)
+  /// Largest inner frame that the peer's path takes, as its search found it; 0: as large as the interface's packets.
+  /// From 1280 on, larger packets hear Packet Too Big with it; below, packets up to 1280 bytes travel as two frames.
+  /// Superpackets are cut so that each segment fits. `setPath` forgets it: tell it again after that.
+  case setPathLimit(PeerIndex, Int)
   /// Installs a session. `current`: send under it from now on (what is staged leaves at once); else receive only.
   /// At most 3 sessions per peer are held; the oldest non-current one gives way. The worker owns `context` from now on.
   case install(PeerIndex, SessionID, context: AEADContext, sendPrefix: UInt32, current: Bool)
@@ -112,6 +118,9 @@ package enum EngineEvent: Sendable {
   case resumed(PeerIndex)
   /// 32 consecutive frames under this peer's id did not open. At most once per peer and second.
   case failing(PeerIndex)
+  /// Our kernel refused an inner frame of `size` bytes on this way for its size; `limit`: what it would have taken. The
+  /// worker has lowered the path's limit already when it was data. At most 20 a second for each peer.
+  case tooBig(PeerIndex, size: Int, limit: Int?, path: EnginePath)
   /// An offload went off, with the reason.
   case offloadDisabled(String, reason: String)
   /// The thread ended; the reason is nil after `stop`.
@@ -139,7 +148,7 @@ package struct PeerStatistics: Equatable, Sendable {
   package var lastSend: UInt64 = 0
   /// The last frame with a new highest counter that came by the path that we use.
   package var lastOnPath: UInt64 = 0
-  /// Largest inner packet the path takes, in bytes; 0: as large as the interface's.
+  /// Largest inner frame that the path takes, in bytes; 0: as large as the interface's packets.
   package var innerMTU: UInt64 = 0
   package init() {}
 }

@@ -19,6 +19,8 @@ struct PeerRow {
   var refusal: Refusal
   var path: PathKind
   var takesRawIPv6: Bool
+  /// Joins packets that come in two frames.
+  var takesSplitPackets: Bool
   /// Control has told whether it does.
   var isKindKnown: Bool
   /// We dialed streams of it.
@@ -38,6 +40,7 @@ struct PeerRow {
   var lastMoved: UInt64
   var lastFailing: UInt64
   var lastUndecryptable: UInt64
+  var lastTooBig: UInt64
   /// When the next inner frame for control may come, at 200 a second with a burst of a second.
   var innerDue: UInt64
   /// The same for segments of streams, at 60,000 a second with a burst of a tenth of a second.
@@ -50,7 +53,7 @@ struct PeerRow {
   var lastSend: UInt64
   /// The last newest frame that came by the path that we use.
   var lastOnPath: UInt64
-  /// Largest inner packet the path takes; 0: the interface's MTU. Control reads it, too.
+  /// Largest inner frame that the path takes; 0: the interface's MTU. Control reads it, too.
   var innerMTU: UInt64
 }
 

@@ -31,8 +31,9 @@ extension Worker {
       to: UnsafeMutableRawBufferPointer(start: answer, count: ICMPv6.maximumSize))
     guard size > 0 else { return }
     let session = store.sessions + Int(row.pointee.current &- 1)
-    guard let inner = beginFrame(size, index: index, row: row, session: session) else { return }
-    sealFrame(inner, from: answer, length: size, session: session)
+    guard sealPacket(answer, length: size, limit: frameLimit(row), index: index, row: row, session: session) else {
+      return
+    }
     counters.count(.icmpAnswers)
   }
 }

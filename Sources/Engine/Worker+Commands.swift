@@ -32,6 +32,8 @@ extension Worker {
         $0.isKindKnown = true
       }
       flushStage(index)
+    case .setSplitPackets(let index, let takes): withRow(index) { $0.takesSplitPackets = takes }
+    case .setPathLimit(let index, let limit): setPathLimit(index, limit)
     case .setStreaming(let index, let isStreaming): withRow(index) { $0.hasStreams = isStreaming }
     case .setFlow(let flow): translations.set(flow)
     case .endFlow(let id): translations.end(id)
@@ -92,6 +94,12 @@ extension Worker {
     // A new path has not refused anything yet.
     row.innerMTU = 0
     row.isWithoutGSO = false
+  }
+
+  /// 0 or less: unknown.
+  private func setPathLimit(_ index: PeerIndex, _ limit: Int) {
+    let bounded = limit <= 0 ? 0 : min(max(limit, SplitFrame.smallestLimit), mtu)
+    withRow(index) { $0.innerMTU = UInt64(bounded) }
   }
 
   private mutating func install(
@@ -164,12 +172,20 @@ extension Worker {
     }
     guard kind != .none else { return counters.drop(.sendError) }
     let session = store.sessions + Int(row.pointee.current - 1)
-    guard
-      let inner = beginFrame(
-        bytes.count, index: index, node: row.pointee.node, kind: kind, to: to, session: session)
-    else { return }
-    bytes.withUnsafeBytes { source in
-      sealFrame(inner, from: source.baseAddress ?? UnsafeRawPointer(inner), length: source.count, session: session)
+    if path == nil, bytes.first.map({ $0 >> 4 }) == 1 {
+      let isSealed = bytes.withUnsafeBytes { source in
+        sealPacket(
+          source.baseAddress!, length: source.count, limit: frameLimit(row), index: index, row: row, session: session)
+      }
+      guard isSealed else { return }
+    } else {
+      guard
+        let inner = beginFrame(
+          bytes.count, index: index, node: row.pointee.node, kind: kind, to: to, session: session)
+      else { return }
+      bytes.withUnsafeBytes { source in
+        sealFrame(inner, from: source.baseAddress ?? UnsafeRawPointer(inner), length: source.count, session: session)
+      }
     }
     row.pointee.sentPackets &+= 1
     row.pointee.sentBytes &+= UInt64(bytes.count)

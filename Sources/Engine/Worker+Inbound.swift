@@ -333,6 +333,10 @@ extension Worker {
       receivePilot(inner, length: length, row: row, index: index, arrival: arrival)
     } else if nibble == 0 {
       receiveForControl(inner, length: length, row: row, index: index, arrival: arrival)
+    } else if nibble == 2 {
+      receivePart(
+        inner, length: length, counter: counter, prefix: session.pointee.receivePrefix, index: index, row: row,
+        arrival: arrival)
     } else {
       counters.drop(.innerReserved)
     }
@@ -403,7 +407,7 @@ extension Worker {
 
   /// Checks source, destination and admission, then hands the packet to the TUN.
   @inline(__always)
-  private mutating func acceptPacket(
+  mutating func acceptPacket(
     _ packet: UnsafeMutableRawPointer, length total: Int, row: UnsafeMutablePointer<PeerRow>, index: PeerIndex
   ) {
     guard total >= 40 else { return counters.drop(.innerMalformed) }

@@ -6,6 +6,9 @@ internal import Shim
 internal import Wire
 
 extension Worker {
+  /// Superpackets are not cut into segments with less than this behind headers of whatever length.
+  private static let leastSegment = 256
+
   /// Reads packets until the TUN is empty or the burst is over. Negative errno when the device is gone.
   mutating func readTun() -> Int {
     var reads = 0
@@ -97,15 +100,15 @@ extension Worker {
     _ packet: UnsafeMutableRawPointer, length: Int, header: VirtioHeader, index: PeerIndex,
     row: UnsafeMutablePointer<PeerRow>, session: UnsafeMutablePointer<SessionRow>
   ) {
-    let limit = row.pointee.innerMTU == 0 ? mtu : Int(row.pointee.innerMTU)
+    let limit = frameLimit(row)
+    let packetLimit = packetLimit(limit)
     let kind = header.segmentation & ~UInt8(PT_VNET_GSO_ECN)
     if kind == UInt8(PT_VNET_GSO_NONE) {
-      guard length <= limit else { return tooBig(packet, length: length, limit: limit) }
+      guard length <= packetLimit else { return tooBig(packet, length: length, limit: packetLimit) }
       if header.flags & UInt8(PT_VNET_F_NEEDS_CSUM) != 0 {
         guard completeChecksum(packet, length: length, header: header) else { return counters.drop(.tunMalformed) }
       }
-      guard let inner = beginFrame(length, index: index, row: row, session: session) else { return }
-      sealFrame(inner, from: packet, length: length, session: session)
+      guard sealPacket(packet, length: length, limit: limit, index: index, row: row, session: session) else { return }
       row.pointee.sentPackets &+= 1
       row.pointee.sentBytes &+= UInt64(length)
       counters.count(.tunReadPackets)
@@ -122,9 +125,13 @@ extension Worker {
       headerLength = start &+ Int(packet.load(fromByteOffset: start &+ 12, as: UInt8.self) >> 4) &* 4
       guard headerLength >= start &+ 20, headerLength <= length else { return counters.drop(.tunMalformed) }
     }
-    let segmentSize = Int(header.segmentSize)
-    guard headerLength &+ min(segmentSize, length &- headerLength) <= limit else {
-      return tooBig(packet, length: length, limit: limit)
+    var segmentSize = Int(header.segmentSize)
+    if isTCP, headerLength &+ segmentSize > limit, limit &- headerLength >= Self.leastSegment {
+      // A stream of bytes may be cut anywhere: smaller segments arrive a round trip earlier than Packet Too Big helps.
+      segmentSize = limit &- headerLength
+    }
+    guard headerLength &+ min(segmentSize, length &- headerLength) <= packetLimit else {
+      return tooBig(packet, length: length, limit: packetLimit)
     }
     // Sum of what no segment changes: the addresses and the protocol.
     let fixed = pt_checksum_add(isTCP ? 6 : 17, packet + 8, 32)
@@ -138,7 +145,6 @@ extension Worker {
     while offset < length || count == 0 {
       let payload = min(segmentSize, length &- offset)
       let size = headerLength &+ payload
-      guard let inner = beginFrame(size, index: index, row: row, session: session) else { return }
       let next = packet + (offset &- headerLength)
       if count > 0 { next.copyMemory(from: segment, byteCount: headerLength) }
       segment = next
@@ -166,7 +172,7 @@ extension Worker {
           pt_checksum_add(fixed &+ UInt64(transportLength), transport, transportLength))
         transport.storeBytes(of: (sum == 0 ? 0xFFFF : sum).bigEndian, toByteOffset: 6, as: UInt16.self)
       }
-      sealFrame(inner, from: segment, length: size, session: session)
+      guard sealPacket(segment, length: size, limit: limit, index: index, row: row, session: session) else { return }
       offset &+= payload
       count &+= 1
       row.pointee.sentBytes &+= UInt64(size)

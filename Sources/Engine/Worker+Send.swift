@@ -80,8 +80,7 @@ extension Worker {
               "udp-gso to node \(row.pointee.node)", reason: "errno \(-error), its frames go one by one"))
         }
       } else if error == Self.tooLong {
-        shrinkPath(train)
-        counters.drop(.pathTooSmall)
+        refuseSize(train, size: trains.trains[train].length)
       } else {
         counters.drop(.sendError)
       }
@@ -124,8 +123,7 @@ extension Worker {
           }
         } else {
           if result == Self.tooLong {
-            shrinkPath(index)
-            counters.drop(.pathTooSmall)
+            refuseSize(index, size: Int(trains.singles[sent].length))
           } else {
             counters.drop(.sendError)
           }
@@ -138,9 +136,37 @@ extension Worker {
     return left
   }
 
-  /// The underlay refused the size: packets above 1280 are answered with Packet Too Big from now on.
-  private func shrinkPath(_ train: Int) {
-    let row = store.rows + Int(trains.trains[train].peer)
-    if row.pointee.innerMTU == 0 || row.pointee.innerMTU > 1280 { row.pointee.innerMTU = 1280 }
+  /// The kernel refused a frame of the train for its size. If it was data on the peer's path, the path's limit falls to
+  /// what the route takes: no probe is needed to know that.
+  @inline(never)
+  private func refuseSize(_ number: Int, size: Int) {
+    counters.drop(.pathTooSmall)
+    let train = trains.trains[number]
+    let row = store.rows + Int(train.peer)
+    guard now &- row.pointee.lastTooBig > Self.second / 20 else { return }
+    row.pointee.lastTooBig = now
+    let isRelayed = trains.buffer(number).load(as: UInt8.self) == RelayHeader.relayCode
+    let overhead = SealedFrame.overhead &+ wrapLength(isRelayed ? .relay : .direct)
+    let inner = size &- overhead
+    var to = train.to
+    let routeMTU = Int(pt_udp_route_mtu(&to))
+    let isIPv4 = Endpoint(to).address.mappedIPv4 != nil
+    var limit: Int?
+    if routeMTU > 0 {
+      let room = routeMTU &- (isIPv4 ? 28 : 48) &- overhead
+      // A route that should take it says nothing.
+      if room < inner { limit = room }
+    }
+    let isPresent =
+      row.pointee.path == (isRelayed ? .relay : .direct) && row.pointee.endpoint.port == to.port
+      && Endpoint.sameAddress(row.pointee.endpoint, to)
+    // Larger ones than that are probes.
+    if isPresent, inner <= frameLimit(row) {
+      let next = limit ?? (inner > SplitFrame.largestPacket ? SplitFrame.largestPacket : SplitFrame.smallestLimit)
+      row.pointee.innerMTU = UInt64(max(next, SplitFrame.smallestLimit))
+    }
+    let endpoint = Endpoint(to)
+    tell(
+      .tooBig(train.peer, size: inner, limit: limit, path: isRelayed ? .relay(beacon: endpoint) : .direct(endpoint)))
   }
 }

@@ -32,7 +32,7 @@ extension Worker {
     let packet = outbound.packet
     let next = packet.load(fromByteOffset: 6, as: UInt8.self)
     if next == IPProtocol.tcp { return translateTCP(outbound) }
-    let limit = row.pointee.innerMTU == 0 ? mtu : Int(row.pointee.innerMTU)
+    let limit = packetLimit(frameLimit(row))
     if outbound.header.segmentation == UInt8(PT_VNET_GSO_NONE), outbound.length > limit {
       tooBig(packet, length: outbound.length, limit: limit)
       return true

@@ -78,6 +78,7 @@ extension Worker {
 
   mutating func flushCoalescer() {
     for index in 0..<Coalescer.itemCount where coalescer.items[index].isOpen { writeItem(index) }
+    rejoiner.releaseJoined()
   }
 
   /// Writes one superpacket (or the single packet that found no neighbour).

@@ -43,6 +43,7 @@ struct Worker: ~Copyable {
   var stage: Stage
   var trains: SendTrains
   var coalescer: Coalescer
+  var rejoiner: Rejoiner
   var flows: FlowTable
   var translations: TranslationTable
   /// Datagrams of peers are told to the gateway, too.
@@ -85,7 +86,7 @@ struct Worker: ~Copyable {
     commands: Mailbox<EngineCommand>, events: Mailbox<EngineEvent>, streamEvents: Mailbox<StreamEvent>
   ) {
     guard let table = PeerTable(capacity: peers.capacity, seed: seed), let stage = Stage(),
-      let trains = SendTrains(), let translations = TranslationTable(seed: seed),
+      let trains = SendTrains(), let rejoiner = Rejoiner(), let translations = TranslationTable(seed: seed),
       let memory = pt_map(
         Self.tunBufferSize + (Self.receiveBuffers + 1) * Self.receiveBufferSize + 2048)
     else { return nil }
@@ -101,6 +102,7 @@ struct Worker: ~Copyable {
     self.stage = stage
     self.trains = trains
     coalescer = Coalescer()
+    self.rejoiner = rejoiner
     flows = FlowTable(seed: seed)
     // The buffers live as long as the process' data plane; one mapping, never freed before the thread ends.
     tunBuffer = memory

@@ -32,6 +32,7 @@ extension HandshakeMachine {
       credit.announcement = announcement
       isAnnouncing = true
       takesRawIPv6 = announcement.takesRawIPv6
+      takesSplitPackets = announcement.takesSplitPackets
     case .invalid:
       turn.act(.count(.badAnnouncement))
       credit.isSuspect = isAnnouncing

@@ -32,8 +32,8 @@ extension HandshakeMachine {
       // INVARIANT: only a key is echoed whose pair with this offer is installed. The peer may seal under it at once.
       let entry = sessions.first { $0.own == own && $0.peer == echo }
       announcement = PeerAnnouncement(
-        takesRawIPv6: configuration.takesRawIPv6, wantsAnswer: !isProven && entry?.role != .current,
-        receiver: peer, echo: entry?.peer ?? Bytes32())
+        takesRawIPv6: configuration.takesRawIPv6, takesSplitPackets: configuration.takesSplitPackets,
+        wantsAnswer: !isProven && entry?.role != .current, receiver: peer, echo: entry?.peer ?? Bytes32())
     }
     let frame = KeyExchangeFrame.signed(node: node, x25519: own, by: identity, announcing: announcement)
     turn.act(.send(frame.encoded(), route))

@@ -71,9 +71,10 @@ package struct HandshakeMachine: Sendable {
 
   /// The pinned Ed25519 key; nil until the store or the directory told it.
   package internal(set) var peerKey: Bytes32?
-  /// Whether the peer ever announced itself as one of us, and takes raw IPv6.
+  /// Whether the peer ever announced itself as one of us, takes raw IPv6, and joins packets that come in two frames.
   package internal(set) var isAnnouncing = false
   package internal(set) var takesRawIPv6 = false
+  package internal(set) var takesSplitPackets = false
 
   var offer: X25519KeyPair?
   var isOfferSpent = false
@@ -185,6 +186,7 @@ package struct HandshakeMachine: Sendable {
     // Another key is another installation: it need not be one of us any more.
     isAnnouncing = false
     takesRawIPv6 = false
+    takesSplitPackets = false
     forgetSessions(&turn)
   }
 

@@ -105,6 +105,7 @@ extension HandshakeMachine {
   package struct Configuration: Sendable {
     package var announces = true
     package var takesRawIPv6 = true
+    package var takesSplitPackets = true
     /// Gaps between tries; the last one repeats. Official peers take 5 frames a second from a source (wire §3.5).
     package var retryGaps: [UInt64] = [250, 500, 1000, 2000, 4000].map { $0 * millisecond }
     package var giveUpAfter: UInt64 = 5 * second

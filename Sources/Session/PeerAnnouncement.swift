@@ -11,7 +11,7 @@ package import Wire
 /// - version 1. A later version only appends fields between `echo` and the signature and gives flags a meaning, so a
 ///   higher version is read like this one and unknown flags mean nothing.
 /// - flags: bit 0, takes raw IPv6 inner frames; bit 1, an answer is wanted: the sender has no proof yet that the
-///   receiver holds its key.
+///   receiver holds its key; bit 2, joins packets that come in two frames (Wire's `SplitFrame`).
 /// - length: of the whole announcement, signature included: 108 in version 1. Bytes behind it are ignored.
 /// - receiver: the node the frame is made for. A PILA itself names no receiver and could be shown to a third node.
 /// - echo: the receiver's X25519 key that the sender holds, zeros when it holds none. It stops needless answers, and
@@ -20,6 +20,7 @@ package import Wire
 ///   signature`. The leading text keeps it apart from every other signature of the protocol.
 package struct PeerAnnouncement: Equatable, Sendable {
   package var takesRawIPv6: Bool
+  package var takesSplitPackets: Bool
   package var wantsAnswer: Bool
   package var receiver: UInt32
   package var echo: Bytes32
@@ -28,8 +29,11 @@ package struct PeerAnnouncement: Equatable, Sendable {
   static let magic: UInt32 = 0x5054_5831
   private static let domain = Array("pilot-tun announcement 1".utf8)
 
-  package init(takesRawIPv6: Bool, wantsAnswer: Bool, receiver: UInt32, echo: Bytes32) {
+  package init(
+    takesRawIPv6: Bool, takesSplitPackets: Bool, wantsAnswer: Bool, receiver: UInt32, echo: Bytes32
+  ) {
     self.takesRawIPv6 = takesRawIPv6
+    self.takesSplitPackets = takesSplitPackets
     self.wantsAnswer = wantsAnswer
     self.receiver = receiver
     self.echo = echo
@@ -52,7 +56,7 @@ package struct PeerAnnouncement: Equatable, Sendable {
     bytes.reserveCapacity(Self.size)
     bytes.appendBig(Self.magic)
     bytes.append(1)
-    bytes.append((takesRawIPv6 ? 1 : 0) | (wantsAnswer ? 2 : 0))
+    bytes.append((takesRawIPv6 ? 1 : 0) | (wantsAnswer ? 2 : 0) | (takesSplitPackets ? 4 : 0))
     bytes.appendBig(UInt16(Self.size))
     bytes.appendBig(receiver)
     bytes += echo.bytes
@@ -72,7 +76,8 @@ package struct PeerAnnouncement: Equatable, Sendable {
     guard named == receiver else { return .otherReceiver(named) }
     return .valid(
       PeerAnnouncement(
-        takesRawIPv6: flags & 1 != 0, wantsAnswer: flags & 2 != 0, receiver: named, echo: echo))
+        takesRawIPv6: flags & 1 != 0, takesSplitPackets: flags & 4 != 0, wantsAnswer: flags & 2 != 0,
+        receiver: named, echo: echo))
   }
 
   private static func signedText(node: UInt32, x25519: Bytes32, _ fields: ArraySlice<UInt8>) -> [UInt8] {

@@ -137,7 +137,7 @@ package final class VirtualNode {
   }
 
   private func arm() {
-    let deadlines = [handshake.nextDeadline, path.nextDeadline].compactMap { $0 }
+    let deadlines = [handshake.nextDeadline, path.nextDeadline(network.now)].compactMap { $0 }
     guard let next = deadlines.min(), next < scheduledTick else { return }
     scheduledTick = next
     let mine = generation
@@ -198,6 +198,7 @@ package final class VirtualNode {
         inner.appendBig(id)
         inner += [UInt8](repeating: 0, count: max(0, size - inner.count))
         sealAndSend(inner, by: way)
+      case .setPathLimit: break
       case .callPeer: sealAndSend([0, 3])
       case .suspectSession: handle(.failing)
       }

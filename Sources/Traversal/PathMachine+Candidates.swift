@@ -10,6 +10,15 @@ extension PathMachine {
     var size: Int
     var sentAt: UInt64
     var dueAt: UInt64
+    var purpose: Purpose
+
+    enum Purpose: Sendable {
+      case life
+      /// A step of the search for the largest frame.
+      case search
+      /// The size that passed before, in doubt.
+      case verify
+    }
   }
 
   struct Move: Sendable {
@@ -152,6 +161,7 @@ extension PathMachine {
     for index in candidates.indices { candidates[index].forget() }
     relay.forget()
     outstanding = []
+    beginSearch(now, &actions)
     trial = nil
     roundsInVain = 0
     guard hasSession, isInUse(now) || activity.receivedAt + PathLimits.useLasts > now else { return }
@@ -162,15 +172,18 @@ extension PathMachine {
 
   /// `isHasty`: another way is to be taken unless this one answers soon.
   mutating func probe(
-    _ path: Path, _ size: Int, isHasty: Bool = false, _ now: UInt64, _ actions: inout [Action]
+    _ path: Path, _ size: Int, for purpose: Probe.Purpose = .life, isHasty: Bool = false, _ now: UInt64,
+    _ actions: inout [Action]
   ) {
-    guard hasSession, outstanding.count < 48, path != .relay || hasBeacon else { return }
+    guard hasSession, outstanding.count < PathLimits.outstanding, path != .relay || hasBeacon else { return }
     let timeout =
       self[path]?.roundTrip.map {
         isHasty ? max(2 * $0, PathLimits.movePatience) : max(3 * $0, PathLimits.leastProbeTimeout)
       } ?? PathLimits.probeTimeout
     outstanding.append(
-      Probe(id: nextProbe, path: path, size: size, sentAt: now, dueAt: now + min(timeout, 2 * PathLimits.second)))
+      Probe(
+        id: nextProbe, path: path, size: size, sentAt: now, dueAt: now + min(timeout, 2 * PathLimits.second),
+        purpose: purpose))
     actions.append(.probe(nextProbe, path, size: size))
     nextProbe &+= 1
     change(path) {
@@ -195,11 +208,15 @@ extension PathMachine {
         $0.roundTrip = $0.roundTrip.map { sample < $0 ? (sample + $0) / 2 : (7 * $0 + sample) / 8 } ?? sample
       }
     }
-    // A later probe of the same way need not be waited for.
     if probe.path == path {
+      search?.answered(size: probe.size, now: now)
+      tellLimit(&actions)
+      if probe.purpose == .verify { sizeDoubts = 0 }
+      let wasSilent = trial != nil || owesSince != 0
       owesSince = 0
       errors = 0
       trial = nil
+      if wasSilent { verifySize(now, &actions) }
     }
     if let candidate = self[probe.path], !candidate.isLargeProven, !candidate.isSmall,
       !outstanding.contains(where: { $0.path == probe.path && $0.size >= PathLimits.largeProbe })
@@ -214,7 +231,8 @@ extension PathMachine {
     guard outstanding.contains(where: { $0.dueAt <= now }) else { return }
     let late = outstanding.filter { $0.dueAt <= now }
     outstanding.removeAll { $0.dueAt <= now }
-    for probe in late {
+    for probe in late where probe.purpose != .life { lostSize(probe, now, &actions) }
+    for probe in late where probe.purpose == .life {
       let isLarge = probe.size >= PathLimits.largeProbe
       var becameSmall = false
       change(probe.path) {

@@ -208,8 +208,8 @@ extension PathMachine {
   // MARK: Time
 
   /// When `tick` is due; nil for a peer that is not in use.
-  package var nextDeadline: UInt64? {
-    var deadline = UInt64.max
+  package func nextDeadline(_ now: UInt64) -> UInt64? {
+    var deadline = searchDeadline(now) ?? .max
     if let round { deadline = min(deadline, round.nextAt) }
     if let trial { deadline = min(deadline, trial.nextAt) }
     for probe in outstanding { deadline = min(deadline, probe.dueAt) }
@@ -233,5 +233,6 @@ extension PathMachine {
       }
     }
     runRound(now, &actions)
+    runSearch(now, &actions)
   }
 }

@@ -35,6 +35,8 @@ package struct PathMachine: Sendable {
     case probeAnswered(ProbeID)
     /// The kernel refused a datagram to there (ICMP error, no route).
     case sendFailed(Endpoint)
+    /// Our kernel refused an inner frame of this size on this way; what it would have taken, if it says.
+    case tooBig(Path, size: Int, limit: Int?)
     /// Our own network changed: no proof holds any more.
     case networkChanged
     /// A deadline, a survey, or the first packet after a second of silence.
@@ -55,6 +57,8 @@ package struct PathMachine: Sendable {
     case setPath(Path)
     /// Send a sealed ping whose inner frame has this many bytes by this way; report its answer as `probeAnswered`.
     case probe(ProbeID, Path, size: Int)
+    /// Largest inner frame that the path takes; 0: as large as the interface's packets. Also so after each `setPath`.
+    case setPathLimit(Int)
     /// Have the peer open its NAT for us, and try its ways to us: through the beacon, and through the tunnel.
     case callPeer
     /// Nothing came back, not even for probes: HandshakeMachine should ask whether the session holds (`failing`).
@@ -103,10 +107,20 @@ package struct PathMachine: Sendable {
   var sessionSince: UInt64 = 0
   /// The peer speaks from elsewhere: to be confirmed by a probe there, and by none on the path.
   var move: Move?
+  /// How large frames the path takes, as found and as told.
+  package internal(set) var search: PathMTUSearch?
+  var toldLimit = 0
+  var verifiedAt: UInt64 = 0
+  var sizeDoubts = 0
+  /// Largest inner frame there is: the interface's MTU.
+  let ceiling: Int
   private var random: UInt64
 
   /// `seed`: spreads the rounds of many peers.
-  package init(seed: UInt64 = 0) { random = seed | 1 }
+  package init(seed: UInt64 = 0, mtu: Int = 1400) {
+    random = seed | 1
+    ceiling = mtu
+  }
 
   /// Handles one event. `activity`: the worker's counters now. Actions are to be carried out in order.
   package mutating func handle(_ event: Event, activity: PathActivity = .init(), now: UInt64) -> [Action] {
@@ -118,7 +132,7 @@ package struct PathMachine: Sendable {
     case .beacon(let isAvailable):
       hasBeacon = isAvailable
       if !isAvailable, path == .relay { leaveRelay(now, &actions) } else { choose(now, &actions) }
-    case .session(let isUp): noteSession(isUp, now)
+    case .session(let isUp): noteSession(isUp, now, &actions)
     case .handshakeTry(let number): tried(number, now, &actions)
     case .handshakeHeard(let from): heard(from, now, &actions)
     case .moved(let from): moved(from, now, &actions)
@@ -127,6 +141,7 @@ package struct PathMachine: Sendable {
       guard path == .direct(to) else { break }
       errors += 1
       if errors >= 3 { leave(.sendErrors, now, &actions) }
+    case .tooBig(let way, let size, let limit): refusedSize(way, size, limit, now, &actions)
     case .networkChanged: distrustEverything(now, &actions)
     case .tick: break
     }
@@ -146,6 +161,8 @@ package struct PathMachine: Sendable {
     move = nil
     if path == .relay, nextRoundAt == 0, !isRelayOnly { nextRoundAt = now }
     actions.append(.setPath(path))
+    toldLimit = 0
+    beginSearch(now, &actions)
   }
 
   /// The first choice, when there is no path yet or it became impossible.
@@ -219,7 +236,7 @@ package struct PathMachine: Sendable {
     return max(present.answeredAt, present.heardAt) != 0 && !isUnsettled
   }
 
-  private mutating func noteSession(_ isUp: Bool, _ now: UInt64) {
+  private mutating func noteSession(_ isUp: Bool, _ now: UInt64, _ actions: inout [Action]) {
     guard isUp != hasSession else { return }
     hasSession = isUp
     outstanding = []
@@ -228,6 +245,7 @@ package struct PathMachine: Sendable {
     move = nil
     owesSince = 0
     guard isUp else { return }
+    beginSearch(now, &actions)
     sessionSince = now
     roundsInVain = 0
     nextRoundAt = isRelayOnly ? 0 : now
@@ -249,6 +267,7 @@ package enum PathLimits {
   static let millisecond: UInt64 = 1_000_000
   static let second: UInt64 = 1_000_000_000
   package static let candidates = 12
+  static let outstanding = 48
   /// Inner bytes of a probe that only asks, and of one that stands for data: the least MTU of IPv6.
   package static let smallProbe = 50
   package static let largeProbe = 1280

@@ -38,6 +38,13 @@ extension Node {
       if let peer = peer(at: index) { walk(peer, .tick) }
     case .failing(let index):
       if let peer = peer(at: index) { feed(peer, .failing) }
+    case .tooBig(let index, let size, let limit, let path):
+      guard let peer = peer(at: index) else { return }
+      switch path {
+      case .none: break
+      case .direct(let endpoint): walk(peer, .tooBig(.direct(endpoint), size: size, limit: limit))
+      case .relay: walk(peer, .tooBig(.relay, size: size, limit: limit))
+      }
     case .offloadDisabled(let name, let reason):
       logOnce("offload \(name)", "offload \(name) switched off: \(reason)")
     case .stopped(let reason):

@@ -38,6 +38,7 @@ extension Node {
       }
     case .promote(let id, let rawIPv6):
       // What is staged leaves with the promotion, so the worker must know before how the peer takes it.
+      tell(.setSplitPackets(peer.index, rawIPv6 && peer.handshake.takesSplitPackets))
       tell(.setRawIPv6(peer.index, rawIPv6))
       tell(.promote(peer.index, id))
       gateway.submit(.ready(node: peer.node))
@@ -74,7 +75,7 @@ extension Node {
 
   /// Something small under the current session: our capabilities for our own kind, a keepalive for official peers.
   private func confirmation(for peer: PeerState) -> [UInt8] {
-    if peer.handshake.isAnnouncing { return TunnelControl.capabilities(.rawIPv6).encoded() }
+    if peer.handshake.isAnnouncing { return TunnelControl.capabilities([.rawIPv6, .splitPackets]).encoded() }
     return PilotPacket.keepalive(from: PilotAddress(network: 0, node: node ?? 0)).encoded()
   }
 

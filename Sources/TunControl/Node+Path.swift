@@ -23,6 +23,7 @@ extension Node {
         guard let beacon else { break }
         tally("probes-relayed")
         probe(peer, id, path: .relay(beacon: beacon), size: size)
+      case .setPathLimit(let limit): tell(.setPathLimit(peer.index, limit))
       case .callPeer:
         punch(peer)
         tellCandidates(to: peer)

@@ -188,7 +188,7 @@ extension Node {
     let peer = PeerState(
       index: index, record: record, trust: trust, verdict: verdict,
       handshake: handshake ?? HandshakeMachine(identity: store.identity, node: own, peer: record.node),
-      path: PathMachine(seed: entropy.next()), now: now)
+      path: PathMachine(seed: entropy.next(), mtu: configuration.mtu), now: now)
     peers[record.node] = peer
     nodesByIndex[index] = record.node
     // Before the worker: no segment of the peer comes earlier.

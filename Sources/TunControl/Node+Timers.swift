@@ -20,7 +20,7 @@ extension Node {
   /// The peer's machines may have moved their deadlines.
   func rearm(_ peer: PeerState) {
     guard peers[peer.node] === peer else { return }
-    let times = [peer.handshake.nextDeadline, peer.path.nextDeadline].compactMap { $0 }
+    let times = [peer.handshake.nextDeadline, peer.path.nextDeadline(Clock.now())].compactMap { $0 }
     deadlines.set(peer.node, to: times.min())
     arm()
   }

@@ -10,6 +10,8 @@ public enum InnerKind: Equatable, Sendable {
   case pilot
   /// First nibble 0: a message of this program's own, see `TunnelControl`.
   case control
+  /// First nibble 2: a part of a packet that is too large for the path, see `SplitFrame`.
+  case part
   /// No bytes: authentic, but nothing.
   case empty
   /// Any other nibble: dropped and counted.
@@ -25,6 +27,7 @@ public enum InnerKind: Equatable, Sendable {
     case 6: self = .ipv6
     case 1: self = .pilot
     case 0: self = .control
+    case 2: self = .part
     default: self = .reserved
     }
   }
@@ -47,6 +50,8 @@ public struct TunnelCapabilities: OptionSet, Hashable, Sendable {
   public init(rawValue: UInt32) { self.rawValue = rawValue }
   /// Takes raw IPv6 inner frames.
   public static let rawIPv6 = TunnelCapabilities(rawValue: 1)
+  /// Joins packets that come in two frames.
+  public static let splitPackets = TunnelCapabilities(rawValue: 2)
 }
 
 /// A control message between two pilot-tun nodes, inside a sealed frame; all integers big-endian.

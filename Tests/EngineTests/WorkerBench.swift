@@ -26,14 +26,16 @@ final class Station {
   private let socket: UDPSocket
   let commands = Mailbox<EngineCommand>(limit: 1024)
   let events = Mailbox<EngineEvent>(limit: 1024)
-  let streamEvents = Mailbox<StreamEvent>(limit: 1024)
+  let streamEvents = Mailbox<StreamEvent>(limit: 8192)
   let counters = CounterBlock()
   var worker: Worker
   let address: IPv6Address
 
   static let key = Bytes32([UInt8](repeating: 9, count: 32))!
 
-  init(node: UInt32, virtio: Bool = true, gso: Bool = true, uso: Bool = true) throws {
+  init(
+    node: UInt32, virtio: Bool = true, gso: Bool = true, uso: Bool = true, local: String = "127.0.0.1:0"
+  ) throws {
     self.node = node
     address = OverlayMapping.address(for: PilotAddress(network: 0, node: node))
     var pair: [Int32] = [0, 0]
@@ -45,7 +47,7 @@ final class Station {
       setsockopt(end, SOL_SOCKET, SO_SNDBUF, &size, 4)
       setsockopt(end, SOL_SOCKET, SO_RCVBUF, &size, 4)
     }
-    socket = try UDPSocket(local: Endpoint("127.0.0.1:0")!)
+    socket = try UDPSocket(local: #require(Endpoint(local)))
     worker = try need(
       Worker(
         ports: WorkerPorts(

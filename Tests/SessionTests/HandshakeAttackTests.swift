@@ -163,7 +163,8 @@ struct HandshakeAttackTests {
     let a = pair.a.identity
     let key = X25519KeyPair(privateKey: VirtualPair.seed(4)).publicKey
     let arrival = Arrival.direct(attacker)
-    let elsewhere = PeerAnnouncement(takesRawIPv6: true, wantsAnswer: true, receiver: 3, echo: Bytes32())
+    let elsewhere = PeerAnnouncement(
+      takesRawIPv6: true, takesSplitPackets: true, wantsAnswer: true, receiver: 3, echo: Bytes32())
     pair.b.handle(.keyExchange(.signed(node: 1, x25519: key, by: a, announcing: elsewhere), arrival))
     pair.b.handle(.keyExchange(.signed(node: 1, x25519: Bytes32(), by: a, announcing: nil), arrival))
     pair.b.handle(.keyExchange(.signed(node: 5, x25519: key, by: a, announcing: nil), arrival))
@@ -175,7 +176,8 @@ struct HandshakeAttackTests {
     #expect(pair.b.handshake.installedSessions.isEmpty)
     var spoiled = KeyExchangeFrame.signed(
       node: 1, x25519: key, by: a,
-      announcing: PeerAnnouncement(takesRawIPv6: true, wantsAnswer: true, receiver: 2, echo: Bytes32()))
+      announcing: PeerAnnouncement(
+        takesRawIPv6: true, takesSplitPackets: true, wantsAnswer: true, receiver: 2, echo: Bytes32()))
     spoiled.extensionBytes[20] ^= 1
     pair.b.handle(.keyExchange(spoiled, arrival))
     #expect(pair.b.counts[.badAnnouncement] == 1)
@@ -231,7 +233,7 @@ struct HandshakeAttackTests {
     }
     func frame(_ key: UInt64, echo: Bytes32?) -> HandshakeMachine.Event {
       let announcement = echo.map {
-        PeerAnnouncement(takesRawIPv6: true, wantsAnswer: true, receiver: 2, echo: $0)
+        PeerAnnouncement(takesRawIPv6: true, takesSplitPackets: true, wantsAnswer: true, receiver: 2, echo: $0)
       }
       return .keyExchange(
         .signed(node: 1, x25519: VirtualPair.seed(key), by: peer, announcing: announcement), .direct(attacker))

@@ -14,7 +14,8 @@ struct PeerAnnouncementTests {
   private func frame(receiver: UInt32 = 2) -> KeyExchangeFrame {
     KeyExchangeFrame.signed(
       node: 1, x25519: x25519, by: identity,
-      announcing: PeerAnnouncement(takesRawIPv6: true, wantsAnswer: true, receiver: receiver, echo: echo))
+      announcing: PeerAnnouncement(
+        takesRawIPv6: true, takesSplitPackets: true, wantsAnswer: true, receiver: receiver, echo: echo))
   }
 
   @Test("it travels behind offset 136 and reads back")
@@ -22,10 +23,11 @@ struct PeerAnnouncementTests {
     let frame = frame()
     let bytes = frame.encoded()
     #expect(bytes.count == 136 + PeerAnnouncement.size)
-    #expect(Array(bytes[136..<148]) == Array("PTX1".utf8) + [1, 3, 0, 108, 0, 0, 0, 2])
+    #expect(Array(bytes[136..<148]) == Array("PTX1".utf8) + [1, 7, 0, 108, 0, 0, 0, 2])
     #expect(
       KeyExchangeFrame(bytes).map { PeerAnnouncement.read($0, receiver: 2) }
-        == .valid(PeerAnnouncement(takesRawIPv6: true, wantsAnswer: true, receiver: 2, echo: echo)))
+        == .valid(
+          PeerAnnouncement(takesRawIPv6: true, takesSplitPackets: true, wantsAnswer: true, receiver: 2, echo: echo)))
   }
 
   @Test("every flipped bit is refused or read as absent, never as something else")
@@ -78,6 +80,8 @@ struct PeerAnnouncementTests {
     later.extensionBytes = fields + identity.sign(text).bytes
     #expect(
       PeerAnnouncement.read(later, receiver: 2)
-        == .valid(PeerAnnouncement(takesRawIPv6: true, wantsAnswer: false, receiver: 2, echo: echo)))
+        == .valid(
+          PeerAnnouncement(
+            takesRawIPv6: true, takesSplitPackets: false, wantsAnswer: false, receiver: 2, echo: echo)))
   }
 }

@@ -54,7 +54,7 @@ struct PathBench {
     let end = now + duration
     while true {
       var next = end
-      if let deadline = machine.nextDeadline { next = min(next, max(deadline, now)) }
+      if let deadline = machine.nextDeadline(now) { next = min(next, max(deadline, now)) }
       if let answer = answers.map(\.at).min() { next = min(next, answer) }
       if isSending { next = min(next, max(nextPacket, now)) }
       now = next
@@ -74,11 +74,11 @@ struct PathBench {
         feed(.probeAnswered(answer.id))
         continue
       }
-      if let deadline = machine.nextDeadline, deadline <= now {
+      if let deadline = machine.nextDeadline(now), deadline <= now {
         feed(.tick)
         // A machine that wants to be called for ever would hang the test.
         precondition(log.count < 100_000)
-        if machine.nextDeadline.map({ $0 <= now }) == true, now >= end { return }
+        if machine.nextDeadline(now).map({ $0 <= now }) == true, now >= end { return }
         continue
       }
       if now >= end { return }

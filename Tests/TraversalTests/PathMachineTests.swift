@@ -161,7 +161,7 @@ struct PathMachineTests {
     #expect(bench.machine.path == .relay)
     #expect(bench.machine.reason == .relayOnly)
     #expect(bench.probes(.direct(home)).isEmpty)
-    #expect(bench.machine.nextDeadline.map { $0 >= bench.now } ?? true)
+    #expect(bench.machine.nextDeadline(bench.now).map { $0 >= bench.now } ?? true)
   }
 
   // MARK: Life and death
@@ -222,7 +222,7 @@ struct PathMachineTests {
       bench.run(3600 * second)
       #expect(bench.machine.path == path)
       #expect(!bench.log.contains { $0.at >= start })
-      #expect(bench.machine.nextDeadline == nil)
+      #expect(bench.machine.nextDeadline(bench.now) == nil)
     }
   }
 
@@ -343,6 +343,57 @@ struct PathMachineTests {
     bench.feed(.told([lan]))
     bench.run(5 * millisecond)
     #expect(bench.machine.path == .direct(lan))
+  }
+
+  // MARK: Size
+
+  private func limits(_ bench: PathBench, since: UInt64 = 0) -> [Int] {
+    bench.log.compactMap { if case .setPathLimit(let limit) = $0.action, $0.at >= since { limit } else { nil } }
+  }
+
+  @Test("full size is taken for granted until its probe tells, and found to 8 bytes where it does not pass")
+  func size() {
+    for limit in [1400, 1399, 1300, 1281, 1280, 1196, 900, 650] {
+      var bench = PathBench([.init(home, .directory)])
+      bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond, limit: limit)
+      bench.connect(.direct(home))
+      bench.isSending = true
+      bench.run(30 * second)
+      let found = limits(bench).last ?? 0
+      #expect(found <= limit && found + PathMTUSearch.resolution >= limit, "\(limit): \(limits(bench))")
+      if limit == 1400 { #expect(limits(bench) == [1400]) }
+      #expect(bench.machine.path == .direct(home) && bench.paths().count == 1)
+    }
+  }
+
+  @Test("a path that begins to swallow large packets is found out while packets stay unanswered, and data gets smaller")
+  func blackHole() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(10 * second)
+    #expect(limits(bench) == [1400])
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond, limit: 1310)
+    bench.isAnswered = false
+    let start = bench.now
+    bench.run(6 * second)
+    #expect(limits(bench, since: start).first.map { $0 <= 1310 } == true)
+    bench.isAnswered = true
+    bench.run(30 * second)
+    #expect(limits(bench).last.map { $0 <= 1310 && $0 > 1300 } == true, "\(limits(bench))")
+    #expect(bench.machine.path == .direct(home))
+  }
+
+  @Test("what our own kernel refuses is known at once, and a way that takes no probe of data size is small")
+  func refused() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(10 * second)
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond, limit: 1250)
+    let start = bench.now
+    bench.feed(.tooBig(.direct(home), size: 1400, limit: 1250))
+    #expect(limits(bench, since: start).last.map { $0 <= 1280 } == true)
+    bench.run(10 * second)
+    #expect(limits(bench).last == 1250)
   }
 
   // MARK: Bounds

@@ -14,7 +14,8 @@ import Wire
     return KeyExchangeFrame.signed(
       node: 7, x25519: pair.publicKey, by: client,
       announcing: announces
-        ? PeerAnnouncement(takesRawIPv6: true, wantsAnswer: true, receiver: receiver, echo: Bytes32()) : nil)
+        ? PeerAnnouncement(
+          takesRawIPv6: true, takesSplitPackets: true, wantsAnswer: true, receiver: receiver, echo: Bytes32()) : nil)
   }
 
   private func answer(_ frame: KeyExchangeFrame) -> AdvanceAnswer? {

@@ -205,6 +205,7 @@ struct FrameTests {
         switch byte >> 4 {
         case 0: .control
         case 1: .pilot
+        case 2: .part
         case 6: .ipv6
         default: .reserved
         }

@@ -1,0 +1,93 @@
+// How large frames the present path takes: one PathMTUSearch, begun with each path, fed by probes (docs/nat-traversal.md).
+//
+// Until the first probe of full size is answered or lost, full size is taken for granted: most paths take it, and a
+// Packet Too Big that was not needed makes kernels send small packets for ten minutes.
+
+import Wire
+
+extension PathMachine {
+  /// Forgets what the last path took.
+  mutating func beginSearch(_ now: UInt64, _ actions: inout [Action]) {
+    outstanding.removeAll { $0.purpose != .life }
+    verifiedAt = 0
+    guard path != .none else {
+      search = nil
+      return
+    }
+    var fresh = PathMTUSearch(ceiling: ceiling)
+    if self[path]?.isSmall == true { fresh.suspectBlackHole(now: now) }
+    search = fresh
+    tellLimit(&actions)
+  }
+
+  /// Sends the next probe of the search, and a small one with it: only what is lost while that passes is too big.
+  mutating func runSearch(_ now: UInt64, _ actions: inout [Action]) {
+    guard isSearchAllowed(now), let size = search?.nextProbe(now) else { return }
+    probe(path, size, for: .search, now, &actions)
+    probe(path, PathLimits.smallProbe, now, &actions)
+  }
+
+  /// A silent path whose small probes pass may swallow the large: asked at most every 5 s.
+  mutating func verifySize(_ now: UInt64, _ actions: inout [Action]) {
+    guard isSearchAllowed(now), let search, search.limit > PathMTUSearch.floor, now >= verifiedAt + PathLimits.recent,
+      !outstanding.contains(where: { $0.purpose == .verify })
+    else { return }
+    verifiedAt = now
+    probe(path, search.hasEvidence ? search.limit : ceiling, for: .verify, now, &actions)
+  }
+
+  /// A probe of the search or of a size in doubt was not answered in time.
+  mutating func lostSize(_ probe: Probe, _ now: UInt64, _ actions: inout [Action]) {
+    guard probe.path == path, search != nil else { return }
+    if !isAlive(since: probe.sentAt) {
+      // The path's loss, not the size's: the search begins again when there is life.
+      sizeDoubts = 0
+      if probe.purpose == .search { beginSearch(now, &actions) }
+      return
+    }
+    if probe.purpose == .search {
+      search?.lost(size: probe.size, now: now)
+    } else if sizeDoubts + 1 < PathMTUSearch.probesPerSize {
+      sizeDoubts += 1
+      self.probe(path, probe.size, for: .verify, now, &actions)
+      self.probe(path, PathLimits.smallProbe, now, &actions)
+    } else {
+      sizeDoubts = 0
+      search?.suspectBlackHole(now: now)
+    }
+    tellLimit(&actions)
+  }
+
+  /// Our kernel refused a frame for its size.
+  mutating func refusedSize(_ way: Path, _ size: Int, _ limit: Int?, _ now: UInt64, _ actions: inout [Action]) {
+    outstanding.removeAll { $0.path == way && $0.size == size && $0.size > PathLimits.smallProbe }
+    if size <= PathLimits.largeProbe {
+      change(way) { $0.largeMisses = 3 }
+      weigh(way, now, &actions)
+    }
+    guard way == path else { return }
+    search?.refused(size: size, limit: limit, now: now)
+    // The worker has lowered its own limit meanwhile.
+    toldLimit = -1
+    tellLimit(&actions)
+  }
+
+  mutating func tellLimit(_ actions: inout [Action]) {
+    guard let search else { return }
+    let limit = search.hasEvidence ? min(search.limit, ceiling) : 0
+    guard limit != toldLimit else { return }
+    toldLimit = limit
+    actions.append(.setPathLimit(limit))
+  }
+
+  private func isSearchAllowed(_ now: UInt64) -> Bool {
+    hasSession && path != .none && trial == nil && isInUse(now) && outstanding.count < PathLimits.outstanding - 2
+      && (path != .relay || hasBeacon) && (self[path]?.misses ?? 0) < 3
+  }
+
+  /// When the search wants to go on.
+  func searchDeadline(_ now: UInt64) -> UInt64? {
+    guard isSearchAllowed(now) else { return nil }
+    return search?.nextDeadline.map { max($0, now) }
+  }
+}
