@@ -139,8 +139,10 @@ package final class VirtualMesh {
   package func run(for duration: UInt64) { network.run(for: duration) }
 
   /// Both ends of each pair send a packet every `interval` for `duration`, not all at one time. Does not run the clock.
-  /// Silences count from the first packet to a moment after the last.
-  package func traffic(every interval: UInt64, for duration: UInt64, between some: [Pair]? = nil) {
+  /// Silences count from the first packet to a moment after the last. `padding`: bytes more in each packet.
+  package func traffic(
+    every interval: UInt64, for duration: UInt64, between some: [Pair]? = nil, padding: Int = 0
+  ) {
     let end = network.now + duration
     for pair in some ?? pairs {
       let offset = UInt64.random(in: 0..<interval, using: &network.generator)
@@ -149,18 +151,20 @@ package final class VirtualMesh {
         network.schedule(after: offset) { [weak self] in
           guard let self else { return }
           back.silences.reset(since: network.now)
-          send(out, back, every: interval, until: end)
+          send(out, back, every: interval, until: end, padding)
         }
       }
     }
   }
 
-  private func send(_ out: VirtualPeer, _ back: VirtualPeer, every interval: UInt64, until end: UInt64) {
-    if out.node.isRunning, !out.node.isAsleep { out.sendPacket() }
+  private func send(
+    _ out: VirtualPeer, _ back: VirtualPeer, every interval: UInt64, until end: UInt64, _ padding: Int
+  ) {
+    if out.node.isRunning, !out.node.isAsleep { out.sendPacket(padding: padding) }
     let next = network.now + interval
     network.schedule(at: next) { [weak self] in
       guard next < end else { return back.silences.stop(at: next) }
-      self?.send(out, back, every: interval, until: end)
+      self?.send(out, back, every: interval, until: end, padding)
     }
   }
 }
