@@ -1,338 +1,305 @@
-// One node of a simulated pair: the real HandshakeMachine and PathMachine around a tiny data plane that seals and opens
-// with the real AEAD. What control and the engine do with actions and events, in a hundred lines.
+// One node of a simulated network: a socket on a host, its peers, and what control does for all of them: discovers,
+// surveys, answers to punches. For a node with one peer (VirtualPair) the peer's members are the node's.
 
 import SeededRandom
 package import Session
-package import Traversal
+import Traversal
 package import Wire
 
-package final class VirtualNode {
-  private struct Tunnel {
-    var context: AEADContext
-    var sendPrefix: UInt32
-    var sendCounter: UInt64 = 0
-    /// Windows per nonce prefix of the peer.
-    var windows: [UInt32: ReplayWindow] = [:]
-    var isConfirmed = false
+@dynamicMemberLookup
+package final class VirtualNode: VirtualSocket {
+  /// What a node does without being asked.
+  package struct Habits: Sendable {
+    package var discoverInterval: UInt64 = 60_000_000_000
+    package var surveyInterval: UInt64 = 5_000_000_000
+    /// A probe on a path that is in use and was quiet for this long; nil: none.
+    package var keepalive: UInt64? = 25_000_000_000
+    /// Sessions are PlainSession: no cryptography, for large meshes.
+    package var isPlain = false
+    /// Lines of each peer's trace.
+    package var traceLimit = 64
+    package init() {}
   }
+
+  /// A peer that no program used for this long gets no keepalive.
+  static let useLasts: UInt64 = 120_000_000_000
 
   package let id: UInt32
-  package let peer: UInt32
+  package let network: VirtualNetwork
+  package let host: VirtualHost
   package let identity: Identity
-  package var endpoint: Endpoint
-  package private(set) var handshake: HandshakeMachine
-  package private(set) var path = PathMachine()
+  package let habits: Habits
+  /// `announces` false: an official daemon's manner.
+  package let configuration: HandshakeMachine.Configuration
+  /// In the order they were added, so that a seed gives the same run.
+  package private(set) var peers: [VirtualPeer] = []
+  private var peersByID: [UInt32: VirtualPeer] = [:]
+  private var lastDiscover: UInt64 = 0
+  package private(set) var isRunning = false
+  package internal(set) var contacts = Contacts()
+  package private(set) var strangers = 0
+  package private(set) var punches = 0
 
-  /// What the directory answers; nil: it does not.
+  /// What the directory answers instead of the network's directory; tests of pairs set them.
   package var directoryKey: Bytes32?
   package var directoryEndpoint: Endpoint?
-  /// False: an official daemon's manner, no announcement.
-  package let configuration: HandshakeMachine.Configuration
+  package var beacon: Endpoint?
+  /// What the beacon last said of our socket.
+  package private(set) var observed: Endpoint?
 
-  /// Payload numbers in order of arrival.
-  package private(set) var received: [UInt64] = []
-  /// Payload numbers handed to the data plane, and the sealed frame that carried each.
-  package private(set) var offered: [UInt64] = []
-  package private(set) var carriedBy: [UInt64: FrameName] = [:]
-  package private(set) var counts: [HandshakeCount: Int] = [:]
-  package private(set) var alarms: [KeyAlarm] = []
-  package private(set) var installations = 0
-  package private(set) var promotions = 0
-  package private(set) var retirements = 0
-  package private(set) var giveUps = 0
-  package private(set) var opened = 0
-  package private(set) var undecryptable = 0
-  package private(set) var paths: [Path] = []
-  package private(set) var isRunning = true
-  package static let stageLimit = 256
-
-  /// Where sealed frames go when the path is direct.
-  package var directEndpoint: Endpoint? {
-    if case .direct(let endpoint) = path.path { return endpoint }
-    return nil
-  }
-
-  private let network: VirtualNetwork
-  private var generator: SeededGenerator
-  private var tunnels: [HandshakeMachine.SessionID: Tunnel] = [:]
-  private var sealing: HandshakeMachine.SessionID?
-  package private(set) var staged: [UInt64] = []
-  private var nextNumber: UInt64 = 1
-  private var lastUse: UInt64 = 0
-  private var lastOnPath: UInt64 = 0
-  package private(set) var lastReceive: UInt64 = 0
-  private var lastWantedAt: UInt64 = 0
-  private var generation = 0
-  private var scheduledTick: UInt64 = .max
+  var generator: SeededGenerator
+  private var generation: UInt32 = 0
+  private var slept: UInt64 = 0
+  private var wakesAt: UInt64 = 0
+  private var bootOffset: UInt64 = 0
+  private var lastBootOffset: UInt64 = 0
 
   package init(
-    id: UInt32, peer: UInt32, network: VirtualNetwork, identity: Identity,
+    id: UInt32, network: VirtualNetwork, host: VirtualHost, identity: Identity, habits: Habits = Habits(),
     configuration: HandshakeMachine.Configuration = .init()
   ) {
     self.id = id
-    self.peer = peer
     self.network = network
+    self.host = host
     self.identity = identity
+    self.habits = habits
     self.configuration = configuration
-    endpoint = Endpoint(address: IPv6Address(mappedIPv4: 0x0A00_0000 | id), port: 4000)
+    beacon = network.beacons.first?.endpoint
     generator = SeededGenerator(seed: network.seed &* 31 &+ UInt64(id))
-    handshake = HandshakeMachine(identity: identity, node: id, peer: peer, configuration: configuration)
+    host.socket = self
     network.attach(self)
   }
 
-  deinit { for tunnel in tunnels.values { tunnel.context.release() } }
+  // MARK: Peers
 
-  /// Begins with what the directory says. Call it when keys and endpoints are set.
+  package func peer(_ id: UInt32) -> VirtualPeer? { peersByID[id] }
+
+  @discardableResult
+  package func addPeer(_ id: UInt32) -> VirtualPeer {
+    if let known = peersByID[id] { return known }
+    let peer = VirtualPeer(id: id, node: self)
+    peer.session = makeSession(for: peer)
+    peers.append(peer)
+    peersByID[id] = peer
+    return peer
+  }
+
+  func makeSession(for peer: VirtualPeer) -> any VirtualSession {
+    guard !habits.isPlain else { return PlainSession(peer: peer, epoch: generation + 1) }
+    return SealedSession(peer: peer, identity: identity, configuration: configuration)
+  }
+
+  /// The only peer.
+  package var only: VirtualPeer {
+    guard let first = peers.first else { fatalError("node \(id) has no peer") }
+    return first
+  }
+
+  package var sealed: SealedSession {
+    guard let session = only.session as? SealedSession else { fatalError("node \(id) does without cryptography") }
+    return session
+  }
+
+  package subscript<Value>(dynamicMember member: KeyPath<VirtualPeer, Value>) -> Value { only[keyPath: member] }
+  package subscript<Value>(dynamicMember member: KeyPath<SealedSession, Value>) -> Value { sealed[keyPath: member] }
+  package func handle(_ event: HandshakeMachine.Event) { sealed.handle(event) }
+  @discardableResult
+  package func sendPacket() -> UInt64 { only.sendPacket() }
+
+  /// Where sealed frames go when the path is direct.
+  package var directEndpoint: Endpoint? {
+    guard case .direct(let endpoint) = only.path.path else { return nil }
+    return endpoint
+  }
+
+  /// The endpoint of the host, which tests of pairs move about in the core.
+  package var endpoint: Endpoint {
+    get { host.endpoints[0] }
+    set { host.move(to: network.core, as: newValue.address, port: newValue.port) }
+  }
+
+  var directoryRecord: VirtualDirectory.Record? {
+    directoryEndpoint.map { VirtualDirectory.Record(endpoints: [$0], key: directoryKey) }
+  }
+
+  // MARK: Life
+
+  /// Begins: tells the beacon, and looks at its peers from now on.
   package func start() {
-    walk(.beacon(isAvailable: network.isRelayUp))
-    walk(.record(directoryEndpoint.map { [.init($0, .directory)] } ?? [], isRelayOnly: false))
-    housekeep(generation)
+    isRunning = true
+    generation += 1
+    let mine = generation
+    discover()
+    repeating(every: 1_600_000_000, mine) { node in
+      if node.observed == nil { node.discover() }
+    }
+    // Nodes of a mesh begin at one time; their surveys need not come at one time.
+    schedule(after: random(below: habits.discoverInterval / 12)) { [weak self] in
+      guard let self, mine == generation else { return }
+      repeating(every: habits.discoverInterval, mine) { $0.discover() }
+    }
+    repeating(every: habits.surveyInterval, mine) { $0.survey() }
+    if directoryEndpoint != nil { for peer in peers { peer.resolve() } }
+  }
+
+  private func repeating(every interval: UInt64, _ mine: UInt32, _ run: @escaping (VirtualNode) -> Void) {
+    schedule(after: interval) { [weak self] in
+      guard let self, mine == generation else { return }
+      run(self)
+      // Only until the beacon answered once.
+      if interval == 1_600_000_000, observed != nil { return }
+      repeating(every: interval, mine, run)
+    }
   }
 
   /// The process ends and begins anew: same identity, nothing else survives.
   package func restart(after delay: UInt64 = 0) {
-    for tunnel in tunnels.values { tunnel.context.release() }
-    tunnels = [:]
-    sealing = nil
-    staged = []
     isRunning = false
     generation += 1
-    scheduledTick = .max
+    observed = nil
+    for peer in peers { peer.session?.end() }
     network.log("\(id) stops")
-    network.schedule(after: delay) { [self] in
+    network.schedule(after: delay) { [weak self] in
+      guard let self else { return }
       network.log("\(id) starts")
-      isRunning = true
-      handshake = HandshakeMachine(identity: identity, node: id, peer: peer, configuration: configuration)
-      path = PathMachine()
-      lastReceive = 0
-      lastUse = 0
-      lastOnPath = 0
-      lastWantedAt = 0
+      for peer in peers { peer.reset() }
       start()
     }
   }
 
-  private func housekeep(_ mine: Int) {
-    guard mine == generation else { return }
-    walk(.tick)
-    if !staged.isEmpty { want() }
-    network.schedule(after: 1_000_000_000) { [weak self] in self?.housekeep(mine) }
+  private func survey() {
+    if bootOffset != lastBootOffset {
+      lastBootOffset = bootOffset
+      networkChanged()
+    }
+    for peer in peers { peer.survey() }
   }
 
-  // MARK: Events in
-
-  package func handle(_ event: HandshakeMachine.Event) {
-    apply(handshake.handle(event, now: network.now, lastReceive: lastReceive, using: &generator))
-    walk(.session(isUp: sealing != nil))
+  /// What netlink tells: our addresses are others now.
+  package func networkChanged() {
+    network.log("\(id) notices a change of its network")
+    discover()
+    for peer in peers { peer.networkChanged() }
   }
 
-  package func receive(_ bytes: [UInt8], from arrival: Arrival) {
-    guard isRunning else { return }
-    switch FrameKind(bytes) {
-    case .pila: if let frame = KeyExchangeFrame(bytes) { handle(.keyExchange(frame, arrival)) }
-    case .pilk: if let frame = KeyRequestFrame(bytes) { handle(.keyRequest(frame, arrival)) }
-    case .pils: open(bytes, arrival)
+  // MARK: The node's clock
+
+  /// Monotonic: it stands still while the node sleeps. Timers follow it.
+  package var now: UInt64 { network.now - slept }
+
+  func schedule(at time: UInt64, _ run: @escaping () -> Void) {
+    network.schedule(at: time + slept) { [weak self] in
+      guard let self else { return }
+      if network.now < wakesAt {
+        // The clock stood still: as much of the wait is left as there was when it fell asleep.
+        network.schedule(at: wakesAt) { [weak self] in self?.schedule(at: time, run) }
+      } else if now < time {
+        schedule(at: time, run)
+      } else {
+        run()
+      }
+    }
+  }
+
+  func schedule(after delay: UInt64, _ run: @escaping () -> Void) { schedule(at: now + delay, run) }
+
+  func random(below limit: UInt64) -> UInt64 { limit == 0 ? 0 : generator.next() % limit }
+
+  /// The machine sleeps: it hears nothing, its monotonic clock stands, and on waking the boot clock is ahead.
+  package func sleep(for duration: UInt64) {
+    let began = network.now
+    wakesAt = began + duration
+    network.schedule(at: wakesAt) { [weak self] in
+      guard let self else { return }
+      slept += duration
+      jumpBootClock(by: duration)
+    }
+  }
+
+  /// The boot clock jumps against the monotonic one; the next survey notices.
+  package func jumpBootClock(by step: UInt64) { bootOffset += step }
+
+  package var isAsleep: Bool { network.now < wakesAt }
+
+  // MARK: Datagrams
+
+  func send(_ payload: VirtualPayload, to endpoint: Endpoint, about peer: UInt32) {
+    guard isRunning, !isAsleep else { return }
+    network.send(payload, from: host, to: endpoint, about: peer)
+  }
+
+  /// A peer's path is silent: the beacon may know us elsewhere.
+  func renewRelay() {
+    guard now >= lastDiscover + 500_000_000 else { return }
+    discover()
+  }
+
+  func discover() {
+    lastDiscover = now
+    for beacon in [beacon].compactMap({ $0 }) {
+      send(.beacon(.discover(node: id, key: nil)), to: beacon, about: 0)
+    }
+  }
+
+  package func refused(to destination: Endpoint, mtu: Int?) {
+    for peer in peers { peer.refused(to: destination, mtu: mtu) }
+  }
+
+  package func receive(_ payload: VirtualPayload, from source: Endpoint) {
+    guard isRunning, !isAsleep else { return }
+    switch payload {
+    case .frame, .plain: receive(payload, .direct(source))
+    case .relayed(_, let inner): if source == beacon { receive(inner, .relayed) }
+    case .beacon(.discoverReply(let endpoint)):
+      guard source == beacon, endpoint != observed else { return }
+      observed = endpoint
+      announce()
+    case .beacon(.punchCommand(let endpoint)):
+      guard source == beacon else { return }
+      punches += 1
+      for _ in 0..<3 {
+        contacts.count(endpoint, at: network.now)
+        send(.punch, to: endpoint, about: 0)
+      }
     default: break
     }
   }
 
-  private func arm() {
-    let deadlines = [handshake.nextDeadline, path.nextDeadline(network.now)].compactMap { $0 }
-    guard let next = deadlines.min(), next < scheduledTick else { return }
-    scheduledTick = next
-    let mine = generation
-    network.schedule(at: next) { [weak self] in
-      guard let self, mine == generation else { return }
-      scheduledTick = .max
-      walk(.tick)
-      handle(.tick)
-    }
-  }
-
-  // MARK: Actions out
-
-  private func apply(_ actions: [HandshakeMachine.Action]) {
-    for action in actions {
-      switch action {
-      case .send(let bytes, let route): send(bytes, route)
-      case .attempted(let number): walk(.handshakeTry(number))
-      case .heard(.direct(let from)): walk(.handshakeHeard(from))
-      case .heard(.relayed): walk(.handshakeHeard(nil))
-      case .requestPeerKey:
-        let key = directoryKey
-        network.schedule(after: 2_000_000) { [weak self] in
-          self?.handle(key.map { .peerKey($0) } ?? .peerKeyUnavailable)
-        }
-      case .install(let session, let context, let prefix):
-        installations += 1
-        tunnels[session] = Tunnel(context: context, sendPrefix: prefix)
-      case .promote(let session, _):
-        network.log("\(id) promotes \(session)")
-        promotions += 1
-        sealing = session
-        flush()
-      case .retire(let session):
-        retirements += 1
-        if sealing == session { sealing = nil }
-        tunnels.removeValue(forKey: session)?.context.release()
-      case .confirm: sealAndSend([0, 0])
-      case .replayEarly(let frames): for frame in frames { open(frame.bytes, frame.arrival) }
-      case .punch: break
-      case .giveUp: giveUps += 1
-      case .count(let reason): counts[reason, default: 0] += 1
-      case .alarm(let alarm): alarms.append(alarm)
-      }
-    }
-  }
-
-  private func walk(_ event: PathMachine.Event) {
-    let activity = PathActivity(sentAt: lastUse, receivedAt: lastReceive, onPathAt: lastOnPath)
-    for action in path.handle(event, activity: activity, now: network.now) {
-      switch action {
-      case .setPath(let path):
-        network.log("\(id) path \(path)")
-        paths.append(path)
-        flush()
-      case .probe(let id, let way, let size):
-        var inner: [UInt8] = [0, 1]
-        inner.appendBig(id)
-        inner += [UInt8](repeating: 0, count: max(0, size - inner.count))
-        sealAndSend(inner, by: way)
-      case .setPathLimit: break
-      case .callPeer: sealAndSend([0, 3])
-      case .suspectSession: handle(.failing)
-      }
-    }
-    arm()
-  }
-
-  private func send(_ bytes: [UInt8], _ route: HandshakeMachine.Route) {
-    var direct = directoryEndpoint
-    if case .direct(let endpoint) = path.path { direct = endpoint }
-    switch route {
-    case .reply(.direct(let endpoint)): network.send(bytes, from: self, to: endpoint)
-    case .reply(.relayed), .relay: network.relay(bytes, from: self, to: peer)
-    case .path where path.path == .relay: network.relay(bytes, from: self, to: peer)
-    case .path where path.path != .none: if let direct { network.send(bytes, from: self, to: direct) }
-    case .path, .both:
-      if let direct { network.send(bytes, from: self, to: direct) }
-      network.relay(bytes, from: self, to: peer)
-    }
-  }
-
-  // MARK: Data plane
-
-  /// A program sends one packet to the peer. Returns its number.
-  @discardableResult
-  package func sendPacket() -> UInt64 {
-    let number = nextNumber
-    nextNumber += 1
-    offered.append(number)
-    if isReady { seal(number) } else { stage(number) }
-    return number
-  }
-
-  private var isReady: Bool { sealing != nil && path.path != .none && isRunning }
-
-  private func stage(_ number: UInt64) {
-    if staged.count < Self.stageLimit { staged.append(number) }
-    want()
-  }
-
-  private func want() {
-    guard lastWantedAt == 0 || network.now >= lastWantedAt + 1_000_000_000 else { return }
-    lastWantedAt = network.now
-    handle(.needed)
-  }
-
-  private func flush() {
-    guard isReady else { return }
-    let packets = staged
-    staged = []
-    for number in packets { seal(number) }
-  }
-
-  private func seal(_ number: UInt64) {
-    var inner: [UInt8] = [0x60]
-    inner.appendBig(number)
-    let hasRested = network.now > lastUse + 1_000_000_000
-    lastUse = network.now
-    if let name = sealAndSend(inner) { carriedBy[number] = name }
-    if hasRested { walk(.tick) }
-  }
-
-  @discardableResult
-  private func sealAndSend(_ inner: [UInt8], by way: Path? = nil) -> FrameName? {
-    guard let sealing, var tunnel = tunnels[sealing] else { return nil }
-    tunnel.sendCounter += 1
-    tunnels[sealing] = tunnel
-    var frame = [UInt8](repeating: 0, count: SealedFrame.headerSize) + inner
-    frame += [UInt8](repeating: 0, count: SealedFrame.tagSize)
-    frame.withUnsafeMutableBytes { bytes in
-      guard let base = bytes.baseAddress else { return }
-      SealedFrame.writeHeader(to: base, sender: id, prefix: tunnel.sendPrefix, counter: tunnel.sendCounter)
-      _ = AEADContext.seal(
-        tunnel.context.raw, nonce: base + SealedFrame.nonceOffset, associated: base + SealedFrame.senderOffset,
-        associatedLength: 4, text: base + SealedFrame.bodyOffset, length: inner.count)
-    }
-    switch way ?? path.path {
-    case .none: return nil
-    case .direct(let endpoint): network.send(frame, from: self, to: endpoint)
-    case .relay: network.relay(frame, from: self, to: peer)
-    }
-    return FrameName(frame)
-  }
-
-  private func open(_ frame: [UInt8], _ arrival: Arrival) {
-    guard let name = FrameName(frame), name.sender == peer, frame.count >= SealedFrame.overhead else { return }
-    for session in tunnels.keys.sorted() {
-      guard var tunnel = tunnels[session], let inner = Self.opened(frame, tunnel.context) else { continue }
-      var window = tunnel.windows[name.prefix] ?? ReplayWindow()
-      guard window.accepts(name.counter) else { return }
-      let isNewest = name.counter > window.highest
-      window.record(name.counter)
-      tunnel.windows[name.prefix] = window
-      let isFirst = !tunnel.isConfirmed
-      tunnel.isConfirmed = true
-      tunnels[session] = tunnel
-      opened += 1
-      lastReceive = network.now
-      if isFirst { handle(.confirmed(session)) }
-      arrived(inner, arrival, isNewest: isNewest)
+  private func receive(_ payload: VirtualPayload, _ arrival: Arrival) {
+    guard let peer = peers.count == 1 && !habits.isPlain ? peers[0] : sender(of: payload).flatMap(peer) else {
+      strangers += 1
       return
     }
-    undecryptable += 1
-    handle(.undecryptable(frame, arrival))
+    if case .frame(let bytes) = payload, let name = FrameName(bytes) { network.arrivedFrames.insert(name) }
+    peer.session?.receive(payload, from: arrival)
+    peer.arm()
   }
 
-  private func arrived(_ inner: [UInt8], _ arrival: Arrival, isNewest: Bool) {
-    let way: Path
-    switch arrival {
-    case .direct(let from):
-      way = .direct(from)
-      if isNewest, path.path != way { walk(.moved(from)) }
-    case .relayed: way = .relay
-    }
-    if isNewest, path.path == way { lastOnPath = network.now }
-    if inner.starts(with: [0, 1]), inner.count >= 6 { sealAndSend([0, 2] + inner.dropFirst(2), by: way) }
-    if inner.starts(with: [0, 2]), inner.count >= 6 {
-      walk(.probeAnswered(inner[2..<6].reduce(0) { $0 << 8 | UInt32($1) }))
-    }
-    if inner == [0, 3] { walk(.told([])) }
-    if inner.first == 0x60, inner.count == 9 {
-      received.append(inner.dropFirst().reduce(0) { $0 << 8 | UInt64($1) })
+  private func sender(of payload: VirtualPayload) -> UInt32? {
+    switch payload {
+    case .plain(let frame): return frame.receiver == id ? frame.sender : nil
+    case .frame(let bytes):
+      var reader = ByteReader(bytes)
+      _ = reader.u32()
+      return reader.u32()
+    default: return nil
     }
   }
 
-  private static func opened(_ frame: [UInt8], _ context: AEADContext) -> [UInt8]? {
-    var copy = frame
-    let length = SealedFrame.innerCount(ofFrame: frame.count)
-    let isAuthentic = copy.withUnsafeMutableBytes { bytes in
-      guard let base = bytes.baseAddress else { return false }
-      return AEADContext.open(
-        context.raw, nonce: base + SealedFrame.nonceOffset, associated: base + SealedFrame.senderOffset,
-        associatedLength: 4, text: base + SealedFrame.bodyOffset, length: length)
+  /// Tells the directory where we are.
+  private func announce() {
+    guard directoryEndpoint == nil else { return }
+    let reflexive = observed.map { [$0] } ?? []
+    let own = host.endpoints.filter { !reflexive.contains($0) }
+    network.directory.announce(
+      id, VirtualDirectory.Record(endpoints: reflexive + own, key: identity.publicKey))
+  }
+
+  /// In the same /24 or /64 as one of our own addresses.
+  func isNear(_ address: IPv6Address) -> Bool {
+    host.addresses.contains { own in
+      if let a = own.address.mappedIPv4, let b = address.mappedIPv4 { return a >> 8 == b >> 8 }
+      return own.address.mappedIPv4 == nil && address.mappedIPv4 == nil && own.address.high == address.high
     }
-    return isAuthentic ? Array(copy[SealedFrame.bodyOffset..<(SealedFrame.bodyOffset + length)]) : nil
   }
 }

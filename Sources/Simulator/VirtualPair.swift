@@ -13,13 +13,28 @@ package final class VirtualPair {
     network = VirtualNetwork(seed: seed)
     var other = configuration
     if official { other.announces = false }
-    a = VirtualNode(
-      id: 1, peer: 2, network: network, identity: Identity(seed: Self.seed(1)), configuration: configuration)
-    b = VirtualNode(id: 2, peer: 1, network: network, identity: Identity(seed: Self.seed(2)), configuration: other)
+    a = Self.node(1, 2, network, configuration)
+    b = Self.node(2, 1, network, other)
     a.directoryKey = b.identity.publicKey
     b.directoryKey = a.identity.publicKey
     a.directoryEndpoint = b.endpoint
     b.directoryEndpoint = a.endpoint
+  }
+
+  /// Directly in the core, without keepalives: a pair that is not used is silent.
+  private static func node(
+    _ id: UInt32, _ peer: UInt32, _ network: VirtualNetwork, _ configuration: HandshakeMachine.Configuration
+  ) -> VirtualNode {
+    let host = VirtualHost(id: id)
+    host.join(network.core, as: IPv6Address(mappedIPv4: 0x0A00_0000 | id))
+    var habits = VirtualNode.Habits()
+    habits.keepalive = nil
+    habits.surveyInterval = 1_000_000_000
+    let node = VirtualNode(
+      id: id, network: network, host: host, identity: Identity(seed: seed(UInt64(id))), habits: habits,
+      configuration: configuration)
+    node.addPeer(peer)
+    return node
   }
 
   deinit { network.shutDown() }

@@ -136,13 +136,15 @@ extension PathMachine {
     if path != .relay { probe(path, PathLimits.smallProbe, isHasty: true, now, &actions) }
   }
 
-  /// Whether the present path showed life since the peer spoke from elsewhere.
+  /// Whether the present path showed life since then.
   func isAlive(since time: UInt64) -> Bool { max(activity.onPathAt, self[path]?.answeredAt ?? 0) >= time }
 
   /// The probe there was answered, or the one on the present path was not.
   mutating func settleMove(_ now: UInt64, _ actions: inout [Action]) {
     guard let move, path != .relay, let there = self[move.to] else { return }
-    if isAlive(since: move.at) {
+    // Its frames come by the path as well. An answer that did not come by the path is no such sign: both places reach the
+    // peer, and the one that it speaks from keeps its NAT open.
+    if activity.onPathAt >= move.at {
       self.move = nil
       return
     }

@@ -15,6 +15,8 @@ extension PathMachine {
     var began: UInt64
     var sent = 0
     var nextAt: UInt64
+    /// What comes by the path proves nothing: whether what we send arrives is in doubt.
+    var needsAnswer = false
   }
 
   func isInUse(_ now: UInt64) -> Bool { activity.sentAt != 0 && now <= activity.sentAt + PathLimits.useLasts }
@@ -100,13 +102,21 @@ extension PathMachine {
     if activity.sentAt <= sign {
       owesSince = 0
       // Life on the path itself ends a trial; life elsewhere does not.
-      if activity.onPathAt > (trial?.began ?? .max) { trial = nil }
+      if let trial, !trial.needsAnswer, activity.onPathAt > trial.began { self.trial = nil }
     } else if owesSince == 0 {
       // After a rest nothing is known any more: the first packet does not wait for its answer alone.
       owesSince = now > sign + PathLimits.rest ? now - PathLimits.silence : now
     }
     // Used again after a rest: whatever waits for use begins.
     if nextRoundAt == 0, round == nil, hasSession, !isRelayOnly, path == .relay, isInUse(now) { nextRoundAt = now }
+  }
+
+  /// Through the relay the peer says that it may not hear us: the direct path is asked at once, unless it just answered.
+  mutating func called(_ now: UInt64) {
+    guard hasSession, hasBeacon, case .direct = path, trial == nil || trial?.needsAnswer == false,
+      now >= (self[path]?.answeredAt ?? 0) + PathLimits.silence
+    else { return }
+    trial = Trial(began: now, nextAt: now, needsAnswer: true)
   }
 
   private var isWatched: Bool { activity.sentAt != 0 && watchedAt <= activity.sentAt + PathLimits.watchLasts }
@@ -118,7 +128,10 @@ extension PathMachine {
   }
 
   private mutating func runTrial(_ now: UInt64, _ actions: inout [Action]) {
-    if trial == nil, let silentAt, now >= silentAt, isWatched { trial = Trial(began: now, nextAt: now) }
+    if trial == nil, let silentAt, now >= silentAt, isWatched {
+      trial = Trial(began: now, nextAt: now)
+      if hasBeacon { actions.append(.renewRelay) }
+    }
     guard var running = trial, now >= running.nextAt else { return }
     if running.sent == PathLimits.trialProbes {
       trial = nil

@@ -10,6 +10,7 @@
 //   unanswered while another way answers, and that way is taken. When nothing answers, the session is in doubt.
 // - While the path is the relay, or not the best one can be had, rounds go on as long as the peer is used: at once,
 //   then at growing distances with jitter; at once again when either end's network changes.
+// - A peer that asks through the relay may hear nothing of us directly: then only an answered probe is a sign of life.
 // - The peer's address moves only by a probe that is answered there. A genuine PILA is a hint: it may be a recording,
 //   so it counts only for an endpoint that is known anyway, or when no path is known at all.
 
@@ -31,6 +32,8 @@ package struct PathMachine: Sendable {
     case handshakeHeard(Endpoint?)
     /// An authenticated frame with a new highest counter came directly from an endpoint that is not the path.
     case moved(Endpoint)
+    /// A probe or a list of candidates came through the relay: the peer is in doubt about the direct path, or tries ways.
+    case calledThroughRelay
     /// A probe was answered. The answer may have come another way than the probe went.
     case probeAnswered(ProbeID)
     /// The kernel refused a datagram to there (ICMP error, no route).
@@ -61,6 +64,8 @@ package struct PathMachine: Sendable {
     case setPathLimit(Int)
     /// Have the peer open its NAT for us, and try its ways to us: through the beacon, and through the tunnel.
     case callPeer
+    /// Tell the beacon where we are: a NAT that forgot us gave us another endpoint, and frames through the relay end there.
+    case renewRelay
     /// Nothing came back, not even for probes: HandshakeMachine should ask whether the session holds (`failing`).
     case suspectSession
   }
@@ -136,6 +141,7 @@ package struct PathMachine: Sendable {
     case .handshakeTry(let number): tried(number, now, &actions)
     case .handshakeHeard(let from): heard(from, now, &actions)
     case .moved(let from): moved(from, now, &actions)
+    case .calledThroughRelay: called(now)
     case .probeAnswered(let id): answered(id, now, &actions)
     case .sendFailed(let to):
       guard path == .direct(to) else { break }

@@ -97,13 +97,16 @@ extension Node {
       guard let message = TunnelControl(bytes) else { return count("tunnel-control-unknown") }
       switch message {
       case .capabilities: break
-      case .candidates(let endpoints): walk(peer, .told(endpoints.filter { isWorthTrying($0, of: peer) }))
+      case .candidates(let endpoints):
+        if case .relayed = arrival { walk(peer, .calledThroughRelay) }
+        walk(peer, .told(endpoints.filter { isWorthTrying($0, of: peer) }))
       }
     default: count("inner-frame-unexpected")
     }
   }
 
   private func receive(_ packet: PilotPacket, from peer: PeerState, by arrival: Arrival) {
+    if case .relayed = arrival, packet.isPing { walk(peer, .calledThroughRelay) }
     if let pong = packet.pong(own: PilotAddress(network: 0, node: node ?? 0)) {
       guard packet.destination.node == node || packet.destination.node == 0 else {
         return count("pilot-packet-wrong-destination")

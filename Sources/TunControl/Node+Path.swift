@@ -27,6 +27,8 @@ extension Node {
       case .callPeer:
         punch(peer)
         tellCandidates(to: peer)
+      case .renewRelay:
+        if discoverSentAt.map({ Clock.now() > $0 + 500_000_000 }) ?? true { discover() }
       case .suspectSession: feed(peer, .failing)
       }
     }

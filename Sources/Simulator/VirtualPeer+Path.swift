@@ -1,0 +1,187 @@
+// Where VirtualPeer meets the PathMachine: its events, its actions, and the way frames take by its word. The whole of
+// what has to change when the machine's interface does.
+
+import Session
+import Traversal
+import Wire
+
+extension VirtualPeer {
+  /// The directory's answer, first or anew.
+  func offer(_ record: VirtualDirectory.Record?) {
+    self.record = record
+    walk(.beacon(isAvailable: node.beacon != nil))
+    var known: [PathMachine.Known] = []
+    for (position, endpoint) in (record?.endpoints ?? []).enumerated() {
+      if position == 0 {
+        known.append(.init(endpoint, .directory))
+      } else if isWorthTrying(endpoint) {
+        known.append(.init(endpoint, node.isNear(endpoint.address) ? .lan : .told))
+      }
+    }
+    walk(.record(known, isRelayOnly: record?.isRelayOnly ?? false))
+  }
+
+  /// Private addresses mean something on networks that we are on, or behind the same NAT.
+  private func isWorthTrying(_ endpoint: Endpoint) -> Bool {
+    if node.isNear(endpoint.address) { return true }
+    if let v4 = endpoint.address.mappedIPv4, v4 >> 24 == 10 || v4 >> 16 == 0xC0A8 || v4 >> 22 == 0x191 {
+      return node.observed.map { $0.address == record?.endpoints.first?.address } ?? false
+    }
+    return true
+  }
+
+  /// Where this node may be reached; the peer tries its ways to us at once.
+  func tellCandidates() {
+    let own = [node.observed].compactMap { $0 } + node.host.endpoints
+    sendControl(TunnelControl.candidates(own).encoded())
+  }
+
+  func walk(_ event: PathMachine.Event) {
+    let activity = PathActivity(sentAt: lastOffered, receivedAt: lastReceive, onPathAt: lastOnPath)
+    for action in path.handle(event, activity: activity, now: node.now) {
+      switch action {
+      case .setPath(let path):
+        node.network.log("\(node.id) path \(path)")
+        note(.path(path), nil)
+        paths.append(path)
+        pathChanges.append((node.network.now, path))
+        flush()
+      case .probe(let id, let way, let size):
+        let bytes = InnerKind.probeBytes(id, size: size)
+        sendControl(bytes, padding: size - bytes.count, by: way)
+      case .setPathLimit(let limit): pathLimit = limit
+      case .callPeer:
+        requestPunch()
+        tellCandidates()
+      case .renewRelay: node.renewRelay()
+      case .suspectSession:
+        note(.suspects, nil)
+        suspicions.append(node.network.now)
+        session?.failing()
+      }
+    }
+    arm()
+  }
+
+  /// The handshake was tried that often in a row.
+  func tried(_ number: Int) { walk(.handshakeTry(number)) }
+
+  /// A genuine answer of the peer's handshake came directly, or through the relay (nil).
+  func heard(_ from: Endpoint?) {
+    if let from { node.contacts.prove(from) }
+    walk(.handshakeHeard(from))
+  }
+
+  /// What an opened frame says of the path.
+  func follow(_ inner: [UInt8], _ arrival: Arrival, isNewest: Bool) {
+    let way: Path
+    switch arrival {
+    case .direct(let from):
+      way = .direct(from)
+      if isNewest, path.path != way { walk(.moved(from)) }
+    case .relayed: way = .relay
+    }
+    if isNewest, path.path == way { lastOnPath = node.now }
+    let kind = InnerKind(inner)
+    if way == .relay, kind == .probe || kind == .candidates { walk(.calledThroughRelay) }
+    switch kind {
+    case .probe:
+      guard let probe = InnerKind.probe(inner) else { return }
+      let answer = InnerKind.probeBytes(probe.id, size: probe.size, isAnswer: true)
+      sendControl(answer, padding: probe.size - answer.count, by: way)
+    case .probeAnswer: if let probe = InnerKind.probe(inner) { walk(.probeAnswered(probe.id)) }
+    case .candidates:
+      if case .candidates(let endpoints) = TunnelControl(inner) { walk(.told(endpoints.filter(isWorthTrying))) }
+    case .confirm, .data, .other: break
+    }
+  }
+
+  /// A keepalive; its answer is a sign of life on the path.
+  func sendProbeOnPath() {
+    let bytes = InnerKind.probeBytes(0, size: PathLimits.smallProbe)
+    sendControl(bytes, padding: PathLimits.smallProbe - bytes.count)
+  }
+
+  func refused(to endpoint: Endpoint, mtu: Int?) {
+    guard let mtu else { return walk(.sendFailed(endpoint)) }
+    // With IPv6, UDP and the sealed frame's own.
+    let limit = mtu - (endpoint.isIPv4 ? 28 : 48) - SealedFrame.overhead
+    walk(.tooBig(.direct(endpoint), size: limit + 1, limit: limit))
+  }
+
+  /// Addresses of this node changed, or it slept.
+  func networkChanged() {
+    guard session?.isReady == true else { return }
+    walk(.networkChanged)
+    tellCandidates()
+  }
+
+  func requestPunch() {
+    guard let beacon = node.beacon, record?.isRelayOnly != true else { return }
+    note(.punchRequest, nil)
+    node.send(.beacon(.punchRequest(requester: node.id, target: id, grant: nil)), to: beacon, about: id)
+  }
+
+  // MARK: Sending
+
+  func transmit(_ payload: VirtualPayload, _ route: HandshakeMachine.Route) {
+    switch route {
+    case .reply(.direct(let endpoint)): sendDirect(payload, to: endpoint)
+    case .reply(.relayed), .relay: sendRelayed(payload)
+    case .path where path.path != .none: transmitOnPath(payload)
+    case .path, .both:
+      for endpoint in directTargets { sendDirect(payload, to: endpoint) }
+      sendRelayed(payload)
+    }
+  }
+
+  func transmitOnPath(_ payload: VirtualPayload) {
+    switch path.path {
+    case .none: note(.unsent, nil)
+    case .direct(let endpoint): sendDirect(payload, to: endpoint)
+    case .relay: sendRelayed(payload)
+    }
+  }
+
+  func sendDirect(_ payload: VirtualPayload, to endpoint: Endpoint) {
+    note(.sent(isRelayed: false), endpoint)
+    node.contacts.count(endpoint, at: node.network.now)
+    node.send(payload, to: endpoint, about: id)
+  }
+
+  func sendRelayed(_ payload: VirtualPayload) {
+    guard let beacon = node.beacon else { return note(.unsent, nil) }
+    note(.sent(isRelayed: true), nil)
+    node.send(.relay(source: node.id, destination: id, payload), to: beacon, about: id)
+  }
+
+  /// The present or likeliest endpoint, and those on a network that we are on, too: three at most.
+  private var directTargets: [Endpoint] {
+    guard record?.isRelayOnly != true else { return [] }
+    var targets: [Endpoint] = []
+    if case .direct(let endpoint) = path.path { targets.append(endpoint) }
+    let known = record?.endpoints ?? []
+    if targets.isEmpty, let first = known.first { targets.append(first) }
+    for endpoint in known where targets.count < 3 && !targets.contains(endpoint) && node.isNear(endpoint.address) {
+      targets.append(endpoint)
+    }
+    return targets
+  }
+
+  // MARK: The directory
+
+  func resolveIfNeeded() { if record == nil, !isResolving { resolve() } }
+
+  func resolve() {
+    guard lastResolveAt == 0 || node.now >= lastResolveAt + 1_000_000_000 else { return }
+    lastResolveAt = node.now
+    if let known = node.directoryRecord { return offer(known) }
+    isResolving = true
+    let directory = node.network.directory
+    node.schedule(after: directory.latency) { [weak self] in
+      guard let self else { return }
+      isResolving = false
+      if let found = directory.record(of: id) { offer(found) }
+    }
+  }
+}
