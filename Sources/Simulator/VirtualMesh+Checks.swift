@@ -86,7 +86,7 @@ extension VirtualMesh {
     nodes.flatMap { node in
       node.contacts.all.filter { !$0.value.isProven && $0.value.worstMinute > budget }.map { endpoint, contact in
         let text = "\(contact.worstMinute) datagrams in a minute to \(endpoint), which never answered"
-        return Problem(a: node.id, b: node.peers.keys.min() ?? 0, text: text)
+        return Problem(a: node.id, b: node.peers.first?.id ?? 0, text: text)
       }
     }
   }

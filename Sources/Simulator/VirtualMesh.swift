@@ -66,6 +66,8 @@ package final class VirtualMesh {
   /// `isPlain`: sessions without cryptography, for meshes of thousands.
   package init(seed: UInt64, isPlain: Bool = true, habits: VirtualNode.Habits = .init()) {
     network = VirtualNetwork(seed: seed)
+    // The peers' traces are enough, and cheaper.
+    network.keepsFlow = false
     network.conditions.latency = 10_000_000...30_000_000
     self.habits = habits
     self.habits.isPlain = isPlain
@@ -129,7 +131,7 @@ package final class VirtualMesh {
   /// Starts all nodes and runs until the directory knows them.
   package func start(within spread: UInt64 = 1_000_000_000) {
     for node in nodes {
-      network.schedule(after: UInt64.random(in: 0...max(spread, 1), using: &network.generator)) { node.start() }
+      network.schedule(after: random(below: max(spread, 1))) { node.start() }
     }
     run(for: spread + 2_000_000_000)
   }
@@ -138,29 +140,35 @@ package final class VirtualMesh {
 
   package func run(for duration: UInt64) { network.run(for: duration) }
 
+  package func random(below limit: UInt64) -> UInt64 { UInt64.random(in: 0..<limit, using: &network.generator) }
+
   /// Both ends of each pair send a packet every `interval` for `duration`, not all at one time. Does not run the clock.
-  /// Silences count from the first packet to a moment after the last.
-  package func traffic(every interval: UInt64, for duration: UInt64, between some: [Pair]? = nil) {
+  /// Silences count from the first packet to a moment after the last. `padding`: bytes more in each packet.
+  package func traffic(
+    every interval: UInt64, for duration: UInt64, between some: [Pair]? = nil, padding: Int = 0
+  ) {
     let end = network.now + duration
     for pair in some ?? pairs {
-      let offset = UInt64.random(in: 0..<interval, using: &network.generator)
+      let offset = random(below: interval)
       for (sender, receiver) in [pair, (pair.b, pair.a)] {
         guard let out = sender.peer(receiver.id), let back = receiver.peer(sender.id) else { continue }
         network.schedule(after: offset) { [weak self] in
           guard let self else { return }
           back.silences.reset(since: network.now)
-          send(out, back, every: interval, until: end)
+          send(out, back, every: interval, until: end, padding)
         }
       }
     }
   }
 
-  private func send(_ out: VirtualPeer, _ back: VirtualPeer, every interval: UInt64, until end: UInt64) {
-    if out.node.isRunning, !out.node.isAsleep { out.sendPacket() }
+  private func send(
+    _ out: VirtualPeer, _ back: VirtualPeer, every interval: UInt64, until end: UInt64, _ padding: Int
+  ) {
+    if out.node.isRunning, !out.node.isAsleep { out.sendPacket(padding: padding) }
     let next = network.now + interval
     network.schedule(at: next) { [weak self] in
       guard next < end else { return back.silences.stop(at: next) }
-      self?.send(out, back, every: interval, until: end)
+      self?.send(out, back, every: interval, until: end, padding)
     }
   }
 }

@@ -31,7 +31,9 @@ package final class VirtualNode: VirtualSocket {
   package let habits: Habits
   /// `announces` false: an official daemon's manner.
   package let configuration: HandshakeMachine.Configuration
-  package private(set) var peers: [UInt32: VirtualPeer] = [:]
+  /// In the order they were added, so that a seed gives the same run.
+  package private(set) var peers: [VirtualPeer] = []
+  private var peersByID: [UInt32: VirtualPeer] = [:]
   package private(set) var isRunning = false
   package internal(set) var contacts = Contacts()
   package private(set) var strangers = 0
@@ -45,7 +47,6 @@ package final class VirtualNode: VirtualSocket {
   package private(set) var observed: Endpoint?
 
   var generator: SeededGenerator
-  private var first: VirtualPeer?
   private var generation: UInt32 = 0
   private var slept: UInt64 = 0
   private var wakesAt: UInt64 = 0
@@ -70,15 +71,15 @@ package final class VirtualNode: VirtualSocket {
 
   // MARK: Peers
 
-  package func peer(_ id: UInt32) -> VirtualPeer? { peers[id] }
+  package func peer(_ id: UInt32) -> VirtualPeer? { peersByID[id] }
 
   @discardableResult
   package func addPeer(_ id: UInt32) -> VirtualPeer {
-    if let known = peers[id] { return known }
+    if let known = peersByID[id] { return known }
     let peer = VirtualPeer(id: id, node: self)
     peer.session = makeSession(for: peer)
-    peers[id] = peer
-    if first == nil { first = peer }
+    peers.append(peer)
+    peersByID[id] = peer
     return peer
   }
 
@@ -89,7 +90,7 @@ package final class VirtualNode: VirtualSocket {
 
   /// The only peer.
   package var only: VirtualPeer {
-    guard let first else { fatalError("node \(id) has no peer") }
+    guard let first = peers.first else { fatalError("node \(id) has no peer") }
     return first
   }
 
@@ -137,7 +138,7 @@ package final class VirtualNode: VirtualSocket {
       repeating(every: habits.discoverInterval, mine) { $0.discover() }
     }
     repeating(every: habits.surveyInterval, mine) { $0.survey() }
-    for peer in peers.values.sorted(by: { $0.id < $1.id }) where directoryEndpoint != nil { peer.resolve() }
+    if directoryEndpoint != nil { for peer in peers { peer.resolve() } }
   }
 
   private func repeating(every interval: UInt64, _ mine: UInt32, _ run: @escaping (VirtualNode) -> Void) {
@@ -155,12 +156,12 @@ package final class VirtualNode: VirtualSocket {
     isRunning = false
     generation += 1
     observed = nil
-    for peer in peers.values { peer.session?.end() }
+    for peer in peers { peer.session?.end() }
     network.log("\(id) stops")
     network.schedule(after: delay) { [weak self] in
       guard let self else { return }
       network.log("\(id) starts")
-      for peer in peers.values { peer.reset() }
+      for peer in peers { peer.reset() }
       start()
     }
   }
@@ -170,14 +171,14 @@ package final class VirtualNode: VirtualSocket {
       lastBootOffset = bootOffset
       networkChanged()
     }
-    for peer in peers.values { peer.survey() }
+    for peer in peers { peer.survey() }
   }
 
   /// What netlink tells: our addresses are others now.
   package func networkChanged() {
     network.log("\(id) notices a change of its network")
     discover()
-    for peer in peers.values { peer.networkChanged() }
+    for peer in peers { peer.networkChanged() }
   }
 
   // MARK: The node's clock
@@ -233,7 +234,7 @@ package final class VirtualNode: VirtualSocket {
   }
 
   package func refused(to destination: Endpoint, mtu: Int?) {
-    for peer in peers.values { peer.refused(to: destination, mtu: mtu) }
+    for peer in peers { peer.refused(to: destination, mtu: mtu) }
   }
 
   package func receive(_ payload: VirtualPayload, from source: Endpoint) {
@@ -257,7 +258,7 @@ package final class VirtualNode: VirtualSocket {
   }
 
   private func receive(_ payload: VirtualPayload, _ arrival: Arrival) {
-    guard let peer = peers.count == 1 && !habits.isPlain ? first : sender(of: payload).flatMap({ peers[$0] }) else {
+    guard let peer = peers.count == 1 && !habits.isPlain ? peers[0] : sender(of: payload).flatMap(peer) else {
       strangers += 1
       return
     }

@@ -136,15 +136,15 @@ package final class VirtualPeer {
 
   // MARK: Time
 
-  /// Once in a while: what the engine's counters tell the control plane.
+  /// Once in a while: what the engine's counters tell the control plane of a peer that programs use.
   func survey() {
     let now = node.now
-    if session?.isReady == true, lastUse != 0, now < lastUse + VirtualNode.useLasts {
-      if let keepalive = node.habits.keepalive, now >= max(lastSend, 1) + keepalive { sendProbeOnPath() }
-    }
-    walk(.activity(sentAt: lastSend, receivedAt: lastReceive))
-    if lastUse != 0, now < lastUse + VirtualNode.useLasts, now > max(lastReceive, lastResolveAt) + 15_000_000_000 {
-      resolve()
+    if lastUse != 0, now < lastUse + VirtualNode.useLasts {
+      if session?.isReady == true {
+        if let keepalive = node.habits.keepalive, now >= lastSend + keepalive { sendProbeOnPath() }
+        walk(.activity(sentAt: lastSend, receivedAt: lastReceive))
+      }
+      if now > max(lastReceive, lastResolveAt) + 15_000_000_000 { resolve() }
     }
     if !staged.isEmpty { want() }
   }
