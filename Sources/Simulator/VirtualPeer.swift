@@ -23,7 +23,6 @@ package final class VirtualPeer {
   package private(set) var offered: [UInt64] = []
   package private(set) var carriedBy: [UInt64: FrameName] = [:]
   package private(set) var staged: [UInt64] = []
-  package private(set) var openedCount = 0
   package private(set) var lastReceive: UInt64 = 0
   package internal(set) var lastSend: UInt64 = 0
   /// When a program last sent or got something.
@@ -122,7 +121,6 @@ package final class VirtualPeer {
 
   /// A frame of the peer was opened.
   func opened(_ inner: [UInt8], _ arrival: Arrival, isNewest: Bool) {
-    openedCount += 1
     noteReceive()
     if case .direct(let from) = arrival { node.contacts.prove(from) }
     note(.opened(InnerKind(inner), isRelayed: arrival == .relayed), arrival.endpoint)
