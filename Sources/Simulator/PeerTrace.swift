@@ -13,7 +13,6 @@ package struct PeerTrace {
     case ended(VirtualFate)
     case path(Path)
     case punchRequest
-    case punched
     case suspects
 
     var text: String {
@@ -24,7 +23,6 @@ package struct PeerTrace {
       case .ended(let fate): "   ended: \(fate.rawValue)"
       case .path(let path): "path \(path)"
       case .punchRequest: "asks for a punch"
-      case .punched: "punches"
       case .suspects: "doubts the session"
       }
     }
@@ -89,7 +87,6 @@ struct SilenceWatch {
 /// The endpoints that a node sent to directly, and whether anything genuine ever came from there.
 package struct Contacts {
   package struct Contact {
-    package var total = 0
     package var isProven = false
     /// The most in any minute, counted in minutes that begin with a datagram.
     package var worstMinute = 0
@@ -107,7 +104,6 @@ package struct Contacts {
       lastProven = endpoint
       return
     }
-    contact.total += 1
     if contact.minuteBeganAt == 0 || now > contact.minuteBeganAt + 60_000_000_000 {
       contact.minuteBeganAt = now
       contact.inMinute = 0

@@ -17,7 +17,6 @@ package final class VirtualBeacon: VirtualSocket {
 
   package let host: VirtualHost
   package var isUp = true
-  package private(set) var relayed = 0
   private unowned let network: VirtualNetwork
   private var bindings: [UInt32: Binding] = [:]
 
@@ -54,7 +53,6 @@ package final class VirtualBeacon: VirtualSocket {
     case .relay(let sender, let target, let inner):
       guard isAt(sender, source) else { return refuse(sender, target, .beaconRefused) }
       guard let other = known(target) else { return refuse(sender, target, .beaconUnknown) }
-      relayed += 1
       send(.relayed(source: sender, inner), to: other, about: target)
     default: break
     }

@@ -25,7 +25,6 @@ package final class VirtualPeer {
   package private(set) var offered: [UInt64] = []
   package private(set) var carriedBy: [UInt64: FrameName] = [:]
   package private(set) var staged: [UInt64] = []
-  package private(set) var openedCount = 0
   package private(set) var lastReceive: UInt64 = 0
   package internal(set) var lastSend: UInt64 = 0
   /// The worker's counters: the last packet of a program that left, the last newest frame that came by the path.
@@ -141,7 +140,6 @@ package final class VirtualPeer {
 
   /// A frame of the peer was opened.
   func opened(_ inner: [UInt8], _ arrival: Arrival, isNewest: Bool) {
-    openedCount += 1
     noteReceive()
     if case .direct(let from) = arrival { node.contacts.prove(from) }
     note(.opened(InnerKind(inner), isRelayed: arrival == .relayed), arrival.endpoint)

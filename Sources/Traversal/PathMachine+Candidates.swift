@@ -121,11 +121,7 @@ extension PathMachine {
     add(from, .seen)
     let way = Path.direct(from)
     guard let candidate = self[way] else { return }
-    change(way) {
-      $0.heardAt = now
-      // It speaks: what went wrong on this way before is over.
-      $0.penaltyUntil = 0
-    }
+    change(way) { $0.heardAt = now }
     if path == .none { return set(way, .peerMoved, now, &actions) }
     guard way != path, hasSession, move == nil || move?.to != way else { return }
     let isKnownAlive = candidate.answeredAt != 0 && now < candidate.answeredAt + PathLimits.recent

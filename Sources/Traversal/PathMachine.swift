@@ -281,10 +281,10 @@ package enum PathLimits {
   package static let useLasts = 120 * second
   /// Packets were sent and no sign of life came for this long: the path is tried.
   package static let silence = second
-  static let trialGap = 400 * millisecond
-  static let trialProbes = 6
+  static let trialGap = 250 * millisecond
+  static let trialProbes = 8
   /// Probes of a trial without answer after which the path is dead, if another way answers.
-  static let deadlyMisses = 3
+  static let deadlyMisses = 4
   /// While packets are sent the counters are looked at this often.
   static let watchGap = second
   static let watchLasts = 5 * second

@@ -193,4 +193,46 @@ struct MeshFaultTests {
     let flaps = mesh.flaps(since: settled)
     #expect(flaps.isEmpty, "\(mesh.report(flaps))")
   }
+
+  /// A node that was quiet for 50 s and its peer that now sends, both behind symmetric NATs that forget after 30 s.
+  private func quietListener(discoverEvery interval: UInt64) -> VirtualMesh {
+    var habits = VirtualNode.Habits()
+    habits.discoverInterval = interval
+    let mesh = VirtualMesh(seed: 15, habits: habits)
+    let short = VirtualNAT.Behaviour(mapping: .addressAndPortDependent, allocation: .random, timeout: 30 * second)
+    for _ in 0..<8 { mesh.connect(mesh.add(.behind(short)), mesh.add(.behind(short))) }
+    mesh.start()
+    mesh.run(for: 50 * second)
+    for step in UInt64(0)..<25 {
+      mesh.network.schedule(after: step * 200 * ms) {
+        for pair in mesh.pairs { pair.a.peer(pair.b.id)?.sendPacket() }
+      }
+    }
+    mesh.run(for: 5 * second)
+    return mesh
+  }
+
+  @Test("who only listens is reached through the relay as long as its discovers keep the NAT open, and no longer")
+  func listeners() {
+    let kept = quietListener(discoverEvery: 25 * second)
+    let lost = quietListener(discoverEvery: 60 * second)
+    let (reached, unreached) = (
+      kept.pairs.count { $0.b.peers[0].firstDataAt != 0 }, lost.pairs.count { $0.b.peers[0].firstDataAt == 0 }
+    )
+    #expect(reached == kept.pairs.count)
+    #expect(unreached == lost.pairs.count)
+  }
+
+  @Test(
+    "a way that swallows big packets while small ones pass: big ones arrive again within 5 s")
+  func smallWay() {
+    let mesh = VirtualMesh(seed: 16)
+    for _ in 0..<4 { mesh.connect(mesh.add(.behind(.portRestricted)), mesh.add(.open)) }
+    mesh.start()
+    mesh.traffic(every: 200 * ms, for: 60 * second, padding: 1300)
+    mesh.run(for: 20 * second)
+    for pair in mesh.pairs { router(of: pair.a)?.link.mtu = 1340 }
+    mesh.run(for: 41 * second)
+    expectNoSilence(mesh, over: 5 * second)
+  }
 }

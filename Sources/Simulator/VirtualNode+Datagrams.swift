@@ -1,0 +1,84 @@
+// A virtual node's socket: what it sends, and whom what comes in belongs to.
+
+import Session
+package import Wire
+
+extension VirtualNode {
+  func send(_ payload: VirtualPayload, to endpoint: Endpoint, about peer: UInt32) {
+    guard isRunning, !isAsleep else { return }
+    network.send(payload, from: host, to: endpoint, about: peer)
+  }
+
+  /// A peer's path is silent: the beacon may know us elsewhere.
+  func renewRelay() {
+    guard now >= lastDiscover + 500_000_000 else { return }
+    discover()
+  }
+
+  func discover() {
+    lastDiscover = now
+    for beacon in [beacon].compactMap({ $0 }) {
+      send(.beacon(.discover(node: id, key: nil)), to: beacon, about: 0)
+    }
+  }
+
+  package func refused(to destination: Endpoint, mtu: Int?) {
+    for peer in peers { peer.refused(to: destination, mtu: mtu) }
+  }
+
+  package func receive(_ payload: VirtualPayload, from source: Endpoint) {
+    guard isRunning, !isAsleep else { return }
+    switch payload {
+    case .frame, .plain: receive(payload, .direct(source))
+    case .relayed(_, let inner): if source == beacon { receive(inner, .relayed) }
+    case .beacon(.discoverReply(let endpoint)):
+      guard source == beacon, endpoint != observed else { return }
+      observed = endpoint
+      announce()
+    case .beacon(.punchCommand(let endpoint)):
+      guard source == beacon else { return }
+      for _ in 0..<3 {
+        contacts.count(endpoint, at: network.now)
+        send(.punch, to: endpoint, about: 0)
+      }
+    default: break
+    }
+  }
+
+  private func receive(_ payload: VirtualPayload, _ arrival: Arrival) {
+    guard let peer = peers.count == 1 && !habits.isPlain ? peers[0] : sender(of: payload).flatMap(peer) else {
+      return
+    }
+    if case .frame(let bytes) = payload, let name = FrameName(bytes) { network.arrivedFrames.insert(name) }
+    peer.session?.receive(payload, from: arrival)
+    peer.arm()
+  }
+
+  private func sender(of payload: VirtualPayload) -> UInt32? {
+    switch payload {
+    case .plain(let frame): return frame.receiver == id ? frame.sender : nil
+    case .frame(let bytes):
+      var reader = ByteReader(bytes)
+      _ = reader.u32()
+      return reader.u32()
+    default: return nil
+    }
+  }
+
+  /// Tells the directory where we are.
+  private func announce() {
+    guard directoryEndpoint == nil else { return }
+    let reflexive = observed.map { [$0] } ?? []
+    let own = host.endpoints.filter { !reflexive.contains($0) }
+    network.directory.announce(
+      id, VirtualDirectory.Record(endpoints: reflexive + own, key: identity.publicKey))
+  }
+
+  /// In the same /24 or /64 as one of our own addresses.
+  func isNear(_ address: IPv6Address) -> Bool {
+    host.addresses.contains { own in
+      if let a = own.address.mappedIPv4, let b = address.mappedIPv4 { return a >> 8 == b >> 8 }
+      return own.address.mappedIPv4 == nil && address.mappedIPv4 == nil && own.address.high == address.high
+    }
+  }
+}
