@@ -62,12 +62,19 @@ extension VirtualMesh {
     }
   }
 
-  /// Pairs of which one end changed its path twice within `gap` since `start`.
+  /// Pairs of which one end went back to a direct path within `gap` after it had left it, since `start`. To leave a dead
+  /// path for the relay, and that for another endpoint that answers, is no flap.
   package func flaps(since start: UInt64, within gap: UInt64 = 60_000_000_000) -> [Problem] {
     each { peer in
-      let times = peer.pathChanges.map(\.time).filter { $0 >= start }
-      for (first, second) in zip(times, times.dropFirst()) where second - first < gap {
-        return "two changes of the path within \((second - first) / 1_000_000) ms"
+      let changes = peer.pathChanges
+      for index in changes.indices.dropFirst() where changes[index].time >= start {
+        guard case .direct = changes[index].path,
+          let before = changes[..<index].lastIndex(where: { $0.path == changes[index].path })
+        else { continue }
+        let left = changes[before + 1].time
+        if changes[index].time - left < gap {
+          return "back on \(changes[index].path) \((changes[index].time - left) / 1_000_000) ms after it was left"
+        }
       }
       return nil
     }

@@ -7,6 +7,7 @@ import Wire
 
 package final class VirtualPeer {
   package static let stageLimit = 256
+  static let mtu = 1400
 
   package let id: UInt32
   package unowned let node: VirtualNode
@@ -116,7 +117,9 @@ package final class VirtualPeer {
   private func seal(_ number: UInt64, _ padding: Int) {
     var inner: [UInt8] = [0x60]
     inner.appendBig(number)
-    guard let payload = session?.seal(inner, padding: padding) else { return }
+    // Programs hear Packet Too Big and send smaller packets.
+    let room = (pathLimit == 0 ? VirtualPeer.mtu : pathLimit) - inner.count
+    guard let payload = session?.seal(inner, padding: min(padding, room)) else { return }
     if case .frame(let bytes) = payload { carriedBy[number] = FrameName(bytes) }
     let hasRested = node.now > lastOffered + 1_000_000_000
     lastSend = node.now

@@ -210,11 +210,9 @@ extension PathMachine {
       search?.answered(size: probe.size, now: now)
       tellLimit(&actions)
       if probe.purpose == .verify { sizeDoubts = 0 }
-      let wasSilent = trial != nil || owesSince != 0
       owesSince = 0
       errors = 0
       trial = nil
-      if wasSilent { verifySize(now, &actions) }
     }
     if let candidate = self[probe.path], !candidate.isLargeProven, !candidate.isSmall,
       !outstanding.contains(where: { $0.path == probe.path && $0.size >= PathLimits.largeProbe })

@@ -23,8 +23,9 @@ extension PathMachine {
 
   /// The trial found no life on the present path.
   private var isPathDead: Bool {
-    guard let trial, trial.sent >= PathLimits.deadlyMisses else { return false }
-    return (self[path]?.misses ?? 0) >= PathLimits.deadlyMisses
+    let limit = path == .relay ? PathLimits.deadlyMisses.relay : PathLimits.deadlyMisses.direct
+    guard let trial, trial.sent >= limit else { return false }
+    return (self[path]?.misses ?? 0) >= limit
   }
 
   // MARK: Weighing
@@ -131,6 +132,7 @@ extension PathMachine {
     if trial == nil, let silentAt, now >= silentAt, isWatched {
       trial = Trial(began: now, nextAt: now)
       if hasBeacon { actions.append(.renewRelay) }
+      verifySize(now, &actions)
     }
     guard var running = trial, now >= running.nextAt else { return }
     if running.sent == PathLimits.trialProbes {

@@ -22,12 +22,12 @@ extension PathMachine {
 
   /// Sends the next probe of the search, and a small one with it: only what is lost while that passes is too big.
   mutating func runSearch(_ now: UInt64, _ actions: inout [Action]) {
-    guard isSearchAllowed(now), let size = search?.nextProbe(now) else { return }
+    guard trial == nil, isSearchAllowed(now), let size = search?.nextProbe(now) else { return }
     probe(path, size, for: .search, now, &actions)
     probe(path, PathLimits.smallProbe, now, &actions)
   }
 
-  /// A silent path whose small probes pass may swallow the large: asked at most every 5 s.
+  /// A silent path may be one that swallows what is large: asked with the first probe of life, at most every 5 s.
   mutating func verifySize(_ now: UInt64, _ actions: inout [Action]) {
     guard isSearchAllowed(now), let search, search.limit > PathMTUSearch.floor, now >= verifiedAt + PathLimits.recent,
       !outstanding.contains(where: { $0.purpose == .verify })
@@ -81,13 +81,13 @@ extension PathMachine {
   }
 
   private func isSearchAllowed(_ now: UInt64) -> Bool {
-    hasSession && path != .none && trial == nil && isInUse(now) && outstanding.count < PathLimits.outstanding - 2
+    hasSession && path != .none && isInUse(now) && outstanding.count < PathLimits.outstanding - 2
       && (path != .relay || hasBeacon) && (self[path]?.misses ?? 0) < 3
   }
 
   /// When the search wants to go on.
   func searchDeadline(_ now: UInt64) -> UInt64? {
-    guard isSearchAllowed(now) else { return nil }
+    guard trial == nil, isSearchAllowed(now) else { return nil }
     return search?.nextDeadline.map { max($0, now) }
   }
 }

@@ -226,10 +226,11 @@ package struct PathMachine: Sendable {
       return
     }
     guard !isRelayOnly else { return }
-    let isKnown = self[.direct(from)] != nil
-    if isKnown {
+    if let known = self[.direct(from)] {
       handshakeWentDirect = true
-      if !isDirectAlive, path != .direct(from) { set(.direct(from), .handshakeAnswered, now, &actions) }
+      if !isDirectAlive, now >= known.penaltyUntil, path != .direct(from) {
+        set(.direct(from), .handshakeAnswered, now, &actions)
+      }
     } else if path == .none {
       add(from, .seen)
       set(.direct(from), .handshakeAnswered, now, &actions)
@@ -282,9 +283,10 @@ package enum PathLimits {
   /// Packets were sent and no sign of life came for this long: the path is tried.
   package static let silence = second
   static let trialGap = 250 * millisecond
-  static let trialProbes = 8
-  /// Probes of a trial without answer after which the path is dead, if another way answers.
-  static let deadlyMisses = 4
+  static let trialProbes = 9
+  /// Probes of a trial without answer after which a direct path, and the relay, is dead, if another way answers. The
+  /// relay is two ways long and loses twice.
+  static let deadlyMisses = (direct: 4, relay: 7)
   /// While packets are sent the counters are looked at this often.
   static let watchGap = second
   static let watchLasts = 5 * second

@@ -203,7 +203,7 @@ struct PathMachineTests {
     bench.run(60 * second)
     #expect(bench.machine.path == .direct(home))
     #expect(bench.count(.suspectSession, since: start) >= 5)
-    #expect(bench.probes(.direct(home), since: start).count < 200)
+    #expect(bench.probes(.direct(home), since: start).count < 300)
     bench.ways[.relay] = .init(roundTrip: 30 * millisecond)
     bench.run(5 * second)
     #expect(bench.machine.path == .relay)
