@@ -136,3 +136,10 @@ extension Endpoint {
     return try? SocketAddress(packedIPAddress: bytes, port: Int(port))
   }
 }
+
+extension SocketAddress {
+  /// To listen on. No resolver is asked: it knows no IPv6 address on a host that has none of its own.
+  init(_ endpoint: Endpoint) throws {
+    try self.init(ipAddress: endpoint.address.description, port: Int(endpoint.port))
+  }
+}

@@ -31,7 +31,7 @@ enum RegistryListener {
           try channel.pipeline.syncOperations.addHandler(ProtocolChoice(service, source: source.address, tls: tls))
         }
       }
-      .bind(host: endpoint.address.description, port: Int(endpoint.port)).get()
+      .bind(to: SocketAddress(endpoint)).get()
   }
 }
 

@@ -119,7 +119,7 @@ package final class RendezvousServer: Sendable {
       .channelOption(ChannelOptions.datagramVectorReadMessageCount, value: 32)
       .channelOption(ChannelOptions.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 32 * 2048))
       .channelOption(ChannelOptions.autoRead, value: false)
-      .bind(host: endpoint.address.description, port: Int(endpoint.port)).get()
+      .bind(to: SocketAddress(endpoint)).get()
   }
 
   /// The beacon asks the registry, which must know the beacon's port: bound first, it reads only from now on.

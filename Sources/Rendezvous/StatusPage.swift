@@ -24,7 +24,7 @@ enum StatusPage {
           try pipeline.addHandler(StatusHandler(service))
         }
       }
-      .bind(host: endpoint.address.description, port: Int(endpoint.port)).get()
+      .bind(to: SocketAddress(endpoint)).get()
   }
 }
 

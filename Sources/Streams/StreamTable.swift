@@ -26,6 +26,11 @@ package struct StreamTable: Sendable {
   /// SYNs of one peer: 64 at once, then 10 a second, as official daemons allow (wire/tunnel §5.2).
   static let synBurst = 64.0
   static let synRate = 10.0
+  /// Dials of one peer leave a little slower than peers take them, for those that must ask again. Those that would wait
+  /// for longer fail.
+  static let dialBurst: UInt64 = 60
+  static let dialGap: UInt64 = 110_000_000
+  static let dialWaits: UInt64 = 10_000_000_000
 
   package enum Event: Sendable {
     /// A peer opened it: `accept` or `refuse` it.
@@ -83,6 +88,8 @@ package struct StreamTable: Sendable {
   private var arrivedOfPeer: [UInt32: Int] = [:]
   private var arrived = 0
   private var syns: [UInt32: (left: Double, at: UInt64)] = [:]
+  /// When the dials to a peer that began so far would have left, one by one.
+  private var dialsDue: [UInt32: UInt64] = [:]
   private var nextPort = PilotPort.firstEphemeral
   private var entropy: UInt64
   private var packets: [PilotPacket] = []
@@ -129,21 +136,31 @@ package struct StreamTable: Sendable {
 
   // MARK: Opening
 
-  /// Begins a dial; nil when there is no room. `localPort`: nil for the next free ephemeral one.
+  /// Begins a dial; nil when there is no room, or too many dials wait. `localPort`: nil for the next free ephemeral one.
   package mutating func dial(
     from local: PilotAddress, to remote: PilotAddress, port: UInt16, localPort: UInt16? = nil, now: UInt64
   ) -> StreamID? {
     makeRoom(for: nil)
     guard slots.count < Self.total, let own = localPort ?? freePort(remote.node, port) else { return nil }
     let key = Key(peer: remote.node, remotePort: port, localPort: own)
-    guard slots[key] == nil else { return nil }
+    guard slots[key] == nil, let start = dialTime(remote.node, now) else { return nil }
     let slot = place(
       Stream(
-        machine: StreamMachine(dialing: number(), now: now),
+        machine: StreamMachine(dialing: number(), now: start),
         ends: Ends(local: local, remote: remote, localPort: own, remotePort: port), generation: 0, isDialed: true,
         isDialing: true, lastData: now), key)
     settle(slot, now)
     return id(slot)
+  }
+
+  /// When the SYN of another dial to the peer may leave: what is over its limit a peer drops unheard.
+  private mutating func dialTime(_ peer: UInt32, _ now: UInt64) -> UInt64? {
+    if dialsDue.count > 4096 { dialsDue = dialsDue.filter { now < $0.value } }
+    let due = max(dialsDue[peer] ?? 0, now)
+    let start = max(now, due - min(due, (Self.dialBurst - 1) * Self.dialGap))
+    guard start <= now + Self.dialWaits else { return nil }
+    dialsDue[peer] = due + Self.dialGap
+    return start
   }
 
   private mutating func freePort(_ peer: UInt32, _ remotePort: UInt16) -> UInt16? {

@@ -39,8 +39,9 @@ package final class ControlServer: Sendable {
     let operatorsGroup = ControlAccess.operatorsGroup()
     let nodeUser = geteuid()
     let admission = Admitter()
-    // The file must not be open to others for an instant: the umask covers the moment before chmod.
-    let oldMask = umask(0o117)
+    // The file must not be open to others for an instant: the umask covers the moment before chmod. It holds for the
+    // whole process, so it leaves the owner what other threads may make folders with meanwhile.
+    let oldMask = umask(0o077)
     defer { umask(oldMask) }
     do {
       channel = try await ServerBootstrap(group: group)

@@ -114,7 +114,7 @@ extension Node {
       return sendControl(pong.encoded(), to: peer, path: enginePath(for: arrival))
     }
     if packet.isPong { return receivePong(packet, from: peer, by: arrival) }
-    if packet.isKeepalive { return }
+    if packet.isKeepalive || packet.isUpgradeProbe { return }
     // Streams and datagrams are the gateway's and the worker's.
     count("pilot-packet-unexpected")
   }

@@ -11,9 +11,6 @@ import Wire
 
 extension Node {
   static let surveyInterval: UInt64 = 5_000_000_000
-  private static let keepaliveInterval: UInt64 = 25_000_000_000
-  /// Without a packet of a program this long, the path is not kept open any more (wire/tunnel §3.13).
-  private static let useLasts: UInt64 = 120_000_000_000
   /// Without any contact this long, the row goes.
   private static let contactLasts: UInt64 = 300_000_000_000
 
@@ -73,19 +70,28 @@ extension Node {
       peer.surveyed = statistics
       peer.controlFramesSent = 0
       peer.controlFramesReceived = 0
-      if peer.handshake.currentSession != nil, now < peer.lastUse + Self.useLasts {
-        if now >= max(statistics.lastSend, peer.lastKeepalive) + Self.keepaliveInterval { keepAlive(peer, now) }
-        walk(peer, .tick)
+      if peer.handshake.currentSession != nil {
+        keepAlive(peer, statistics, now)
+        if now < peer.lastUse + Keepalive.useLasts {
+          walk(peer, .tick)
+        }
       }
       let lastContact = max(peer.createdAt, peer.lastUse, statistics.lastReceive)
       if now > lastContact + Self.contactLasts, !peer.handshake.isAttempting { removePeer(peer) }
     }
   }
 
-  /// Keeps NAT mappings open, and measures the round trip on the way.
-  private func keepAlive(_ peer: PeerState, _ now: UInt64) {
+  /// Keeps NAT mappings open, and the peer from thinking that we are gone.
+  private func keepAlive(_ peer: PeerState, _ statistics: PeerStatistics, _ now: UInt64) {
+    let keepalive = Keepalive.due(
+      now: now, lastUse: peer.lastUse, lastSend: max(statistics.lastSend, peer.lastKeepalive),
+      lastReceive: statistics.lastReceive, isOfficial: !peer.handshake.isAnnouncing)
+    switch keepalive {
+    case .none: return
+    case .probe: probe(peer)
+    case .empty: sendControl(PilotPacket.keepalive(from: PilotAddress(network: 0, node: node ?? 0)).encoded(), to: peer)
+    }
     peer.lastKeepalive = now
-    probe(peer)
   }
 
   // MARK: Network changes

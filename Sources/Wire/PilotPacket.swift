@@ -178,6 +178,12 @@ extension PilotPacket {
     protocolNumber == .control && destinationPort == PilotPort.ping && payload.isEmpty && !flags.contains(.ack)
   }
 
+  /// One of the empty frames by which a relayed official daemon tries the direct way; nobody answers them
+  /// (wire/tunnel §4.5).
+  public var isUpgradeProbe: Bool {
+    protocolNumber == .control && destinationPort == PilotPort.ping && payload.isEmpty && flags.contains(.ack)
+  }
+
   /// The answer to this ping, or nil when it is none. `own` stands in when the ping names no destination.
   public func pong(own: PilotAddress) -> PilotPacket? {
     guard isPing else { return nil }

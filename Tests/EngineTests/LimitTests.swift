@@ -79,6 +79,29 @@ import Wire
     #expect(try taken(exchange, from: "198.51.100.1:4000", after: 10_000) == 20)
   }
 
+  @Test("sealed frames of unknown senders reach control 64 at once and 32 a second from each source, whoever they name")
+  func unknownSenders() throws {
+    let b = try Station(node: 0x4000_0002)
+    let start = pt_monotonic()
+    var sender: UInt32 = 5000
+    func taken(_ count: Int, from: String, after milliseconds: UInt64 = 0) throws -> Int {
+      let endpoint = try #require(Endpoint(from))
+      for _ in 0..<count {
+        sender += 1
+        let frame = Array("PILS".utf8) + withUnsafeBytes(of: sender.bigEndian) { Array($0) }
+        b.order(
+          .receive(frame + [UInt8](repeating: 1, count: 40), from: endpoint, relayedFrom: nil),
+          at: start + milliseconds * millisecond)
+      }
+      return b.events.takeAll().count { if case .undecryptable = $0 { true } else { false } }
+    }
+    #expect(try taken(100, from: "198.51.100.1:4000") == 64)
+    #expect(try taken(100, from: "198.51.100.1:4001") == 0, "another port is the same source")
+    #expect(try taken(10, from: "198.51.100.2:4000") == 10, "another source has a share of its own")
+    #expect(try taken(100, from: "198.51.100.1:4000", after: 500) == 16)
+    #expect(b.drops(.senderUnknown) == 310)
+  }
+
   @Test("an ICMPv6 error of a peer without trust comes in only when it quotes a packet of ours to that very peer")
   func quotedPacket() throws {
     let a = try Station(node: 0x4000_0001)

@@ -102,6 +102,17 @@ final class Fleet {
     return node
   }
 
+  /// The router lets nothing through between two addresses from now on.
+  func block(_ a: String, _ b: String) throws {
+    try router.command("nft add table inet lab")
+    try router.run(["nft", "add chain inet lab forward { type filter hook forward priority 0 ; }"]).orThrow()
+    for (from, to) in [(a, b), (b, a)] {
+      try router.command("nft add rule inet lab forward ip saddr \(from) ip daddr \(to) drop")
+    }
+  }
+
+  func unblock() throws { try router.command("nft delete table inet lab") }
+
   /// What every node and the rendezvous have said, shortened.
   var transcripts: String {
     ([rendezvousProgram] + nodes.map(\.program)).compactMap { $0?.transcript.suffix(4000) }.joined(separator: "\n---\n")
@@ -122,6 +133,8 @@ final class LabNode {
   var environment: [String: String]
   let lab: Lab
   private(set) var program: Program?
+  /// Programs of the machine that serve others, see MatrixEnd.
+  var services: Program?
   /// Overlay addresses, known once it was up.
   private(set) var ipv6 = ""
   private(set) var address = ""
@@ -185,7 +198,7 @@ final class LabNode {
   func counter(_ name: String) throws -> Int { try status()["counters"][name].number }
 
   /// What the node's status says about a peer.
-  func peer(_ other: LabNode) throws -> JSON {
+  func peer(_ other: any MatrixEnd) throws -> JSON {
     try status()["peers"].list.first { $0["address"].text == other.address } ?? JSON(nil)
   }
 

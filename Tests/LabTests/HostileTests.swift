@@ -179,6 +179,23 @@ extension KernelTests {
       }
     }
 
+    @Test("frames under many unknown ids bring nothing back to where they came from")
+    func reflection() throws {
+      try withScene { scene in
+        let namespace = try scene.fleet.lab.namespace("nobody")
+        let nobody = try Stranger(in: namespace, underlay: try scene.fleet.connect(namespace))
+        nobody.aim(at: scene.node.underlay)
+        let before = try scene.node.drops("sender-unknown")
+        for id in UInt32(0)..<200 {
+          nobody.claim(0x4200_0000 + id)
+          nobody.send(nobody.sealed([], counter: 1))
+        }
+        try scene.expectDrops("sender-unknown", atLeast: 200, after: before)
+        #expect(nobody.receive(magic: "PIL", within: 1) == nil)
+        try scene.expectHonest("after the flood")
+      }
+    }
+
     @Test("a key exchange in someone else's name is refused, and the real one keeps its session")
     func wrongKey() throws {
       try withScene { scene in

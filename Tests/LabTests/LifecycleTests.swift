@@ -193,5 +193,18 @@ extension KernelTests {
         #expect(try traces(beta) == [])
       }
     }
+
+    @Test("a rendezvous starts on a host whose only address is one of IPv4")
+    func rendezvousWithoutIPv6() throws {
+      try Lab.with { lab in
+        let (host, other) = (try lab.namespace("host"), try lab.namespace("other"))
+        try lab.cable(host, "eth0", other, "eth0")
+        try host.command("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1")
+        try host.command("ip address add 10.77.1.2/24 dev eth0")
+        let program = try lab.start(
+          in: host, [Tools.rendezvous, "serve", "--state-dir", lab.directory + "/rendezvous"])
+        try program.waitForLine(containing: "ready")
+      }
+    }
   }
 }

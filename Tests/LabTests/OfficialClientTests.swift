@@ -47,7 +47,7 @@ extension KernelTests {
     @Test("pilotctl shows, finds, pings, dials, sends and names, as against its own daemon")
     func verbs() throws {
       try withNode { node, agent, _ in
-        let address = try agent.address()
+        let address = agent.address
         func says(_ text: String, _ arguments: String...) throws {
           let outcome = try node.namespace.run(
             [Official.folder + "/pilotctl"] + arguments,
@@ -88,7 +88,7 @@ extension KernelTests {
     @Test("an SDK program dials, listens and moves 32 MB both ways over a node, also to a node of our own kind")
     func sdk() throws {
       try withNode { node, agent, fleet in
-        let address = try agent.address()
+        let address = agent.address
         let there = try fleet.lab.start(
           in: agent.namespace, agent.streams(["serve"]), environment: agent.environment)
         let here = try fleet.lab.start(

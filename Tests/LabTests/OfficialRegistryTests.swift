@@ -21,8 +21,10 @@ private struct Registry {
   }
 
   /// Daemons, each in a namespace of its own, started together. Each name is followed by its flags.
-  func agents(_ commands: [String]...) throws -> [RegistryAgent] {
-    let agents = try commands.map { try RegistryAgent($0[0], Array($0.dropFirst()), in: fleet) }
+  func agents(_ commands: [String]...) throws -> [OfficialAgent] {
+    let agents = try commands.map {
+      try OfficialAgent($0[0], Array($0.dropFirst()), in: fleet, isAwaited: false)
+    }
     for agent in agents { try agent.waitUntilRegistered() }
     return agents
   }
@@ -35,87 +37,22 @@ private struct Registry {
   }
 }
 
-/// An official daemon, and what is asked of it and of the registry.
-private final class RegistryAgent {
-  let namespace: Namespace
-  let address: String
-  let environment: [String: String]
-  private let command: [String]
-  private let lab: Lab
-  private var program: Program
-
-  init(_ name: String, _ flags: [String], in fleet: Fleet) throws {
-    lab = fleet.lab
-    namespace = try lab.namespace(name)
-    address = try fleet.connect(namespace)
-    // Daemons look for things outside when there is a way, and wait for them.
-    for family in ["-4", "-6"] { try namespace.command("ip \(family) route del default") }
-    let router = address.split(separator: ".").dropLast().joined(separator: ".") + ".1"
-    try namespace.command("ip route add 10.77.0.0/16 via \(router)")
-    let home = "\(lab.directory)/\(name)-home"
-    try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true)
-    let socket = "\(lab.directory)/\(name)-official.sock"
-    environment = [
-      "HOME": home, "PILOT_HOME": home, "PILOT_SOCKET": socket, "PILOT_TELEMETRY_URL": "", "PILOT_MOTD_URL": "",
-      "PILOT_NO_SKILLINJECT": "1", "PILOT_REGISTRY": "\(Fleet.rendezvousAddress):9000",
-    ]
-    command =
-      [
-        Official.folder + "/pilot-daemon", "--registry", "\(Fleet.rendezvousAddress):9000", "--beacon",
-        "\(Fleet.rendezvousAddress):9001", "--listen", ":4000", "--socket", socket, "--identity",
-        home + "/identity.json", "--hostname", name,
-      ] + flags
-    program = try lab.start(in: namespace, command, environment: environment)
-  }
-
-  func waitUntilRegistered() throws { try program.waitForLine(containing: "daemon running") }
-
-  /// SIGKILL, and the same again.
-  func restart() throws {
-    program.end(SIGKILL)
-    try? FileManager.default.removeItem(atPath: environment["PILOT_SOCKET"] ?? "")
-    program = try lab.start(in: namespace, command, environment: environment)
-    try waitUntilRegistered()
-  }
-
-  func ctl(_ arguments: String...) throws -> Outcome {
-    try namespace.run([Official.folder + "/pilotctl"] + arguments, environment: environment, within: 60)
-  }
-
+extension OfficialAgent {
   /// `pilotctl VERB…` with the administrator's token.
-  func admin(_ arguments: String...) throws -> Outcome {
+  @discardableResult
+  fileprivate func admin(_ arguments: String...) throws -> Outcome {
     let environment = environment.merging(["PILOT_ADMIN_TOKEN": Registry.token]) { $1 }
     return try namespace.run([Official.folder + "/pilotctl"] + arguments, environment: environment, within: 30)
   }
 
-  /// The `data` of a verb that succeeds.
-  func data(_ arguments: String...) throws -> JSON {
-    let outcome = try namespace.run(
-      [Official.folder + "/pilotctl", "--json"] + arguments, environment: environment, within: 30)
-    return try JSON(parsing: try outcome.orThrow().output)["data"]
-  }
-
-  func id() throws -> String { String(try data("info")["node_id"].number) }
-
-  /// Lines of `pilotctl ping` that report an answer.
-  func pings(_ peer: String) throws -> Bool {
-    let outcome = try ctl("ping", peer, "--count", "1", "--timeout", "5s")
-    return outcome.output.contains("bytes=") && outcome.output.contains("time=")
-  }
-
-  func trusted() throws -> [String] {
-    try data("trust")["trusted"].list.map { String($0["node_id"].number) }
-  }
-
   /// Both agents trust each other, by request and approval through the registry.
-  func agreeOnTrust(with other: RegistryAgent) throws {
-    let (own, peer) = (try id(), try other.id())
-    try ctl("handshake", peer, "hello").orThrow()
+  fileprivate func agreeOnTrust(with other: OfficialAgent) throws {
+    try ctl("handshake", other.id, "hello").orThrow()
     _ = try eventually("the request arrives", within: 10) {
-      try other.ctl("pending").output.contains(own) ? true : nil
+      try other.ctl("pending").output.contains(id) ? true : nil
     }
-    try other.ctl("approve", own).orThrow()
-    _ = try eventually("the answer arrives", within: 10) { try trusted().contains(peer) ? true : nil }
+    try other.ctl("approve", id).orThrow()
+    _ = try eventually("the answer arrives", within: 10) { try trusted().contains(other.id) ? true : nil }
   }
 }
 
@@ -129,7 +66,7 @@ extension KernelTests {
       try Registry.with { registry in
         let agents = try registry.agents(["agent-a"], ["agent-b"], ["agent-c", "--public"])
         let (a, b, c) = (agents[0], agents[1], agents[2])
-        let (idA, idB) = (try a.id(), try b.id())
+        let (idA, idB) = (a.id, b.id)
         #expect(try a.ctl("find", "agent-b").isSuccess == false)
         #expect(try a.ctl("ping", idB, "--count", "1").errors.contains("private"))
         #expect(try c.ctl("ping", idB, "--count", "1").errors.contains("private"))
@@ -155,7 +92,7 @@ extension KernelTests {
       try Registry.with { registry in
         let agents = try registry.agents(["agent-a"], ["agent-b", "--public"])
         let (a, b) = (agents[0], agents[1])
-        let (idA, idB) = (try a.id(), try b.id())
+        let (idA, idB) = (a.id, b.id)
         #expect(try a.data("set-public")["visibility"].text == "public")
         #expect(try b.pings("agent-a"))
         #expect(try a.data("extras", "set-tags", "web", "api")["tags"].list.map(\.text) == ["web", "api"])
@@ -171,12 +108,12 @@ extension KernelTests {
         let after = try b.data("lookup", idB)["public_key"].text
         #expect(!after.isEmpty && after != before)
         try b.restart()
-        #expect(try b.id() == idB, "the new key has the old id")
+        #expect(b.id == idB, "the new key has the old id")
 
         try b.ctl("deregister").orThrow()
         #expect(try a.ctl("lookup", idB).errors.contains("node not found"))
         try b.restart()
-        #expect(try b.id() == idB)
+        #expect(b.id == idB)
         #expect(try a.ctl("register").errors.contains("invalid public key"))
       }
     }
@@ -187,7 +124,7 @@ extension KernelTests {
         let agents = try registry.agents(
           ["agent-a", "--public", "--admin-token", Registry.token], ["agent-b"], ["agent-c"])
         let (a, b, c) = (agents[0], agents[1], agents[2])
-        let (idA, idB, idC) = (try a.id(), try b.id(), try c.id())
+        let (idA, idB, idC) = (a.id, b.id, c.id)
         try a.admin(
           "network", "create", "--name", "team", "--join-rule", "token", "--token", "sekrit", "--node-id", idA
         )
@@ -244,18 +181,6 @@ extension KernelTests {
       }
     }
 
-    @Test("agents that are reached through the relay only: trust, ping, bench")
-    func relayOnly() throws {
-      try Registry.with { registry in
-        let agents = try registry.agents(["agent-a", "--relay-only"], ["agent-b", "--relay-only"])
-        let (a, b) = (agents[0], agents[1])
-        try a.agreeOnTrust(with: b)
-        #expect(try a.pings("agent-b") && b.pings("agent-a"))
-        #expect(try a.ctl("bench", try b.id(), "1").orThrow().output.contains("Echoed:"))
-        #expect(try a.ctl("peers", "--all").orThrow().output.contains("1 relay · 0 direct"))
-      }
-    }
-
     @Test(
       "the rendezvous away, back with its database, and back without it: agents keep talking, then trust, at last ids")
     func restarts() throws {
@@ -263,7 +188,7 @@ extension KernelTests {
         let agents = try registry.agents(["agent-a"], ["agent-b"])
         let (a, b) = (agents[0], agents[1])
         try a.agreeOnTrust(with: b)
-        let (idA, idB) = (try a.id(), try b.id())
+        let (idA, idB) = (a.id, b.id)
         #expect(try a.pings(idB))
         registry.fleet.killRendezvous()
         #expect(try a.pings(idB), "known peers need no registry")
@@ -281,7 +206,7 @@ extension KernelTests {
         // In the other order, so that ids by order would swap.
         try b.restart()
         try a.restart()
-        #expect(try [a.id(), b.id()] == [idA, idB])
+        #expect([a.id, b.id] == [idA, idB])
       }
     }
 
@@ -302,7 +227,7 @@ extension KernelTests {
           ["agent-a", "--public", "--registry-tls", "--registry-fingerprint", pin], ["agent-b", "--public"])
         let (a, b) = (agents[0], agents[1])
         #expect(try a.pings("agent-b") && b.pings("agent-a"))
-        #expect(try a.data("lookup", try b.id())["public"].isTrue, "pilotctl itself speaks plain frames")
+        #expect(try a.data("lookup", b.id)["public"].isTrue, "pilotctl itself speaks plain frames")
       }
     }
 
@@ -313,14 +238,14 @@ extension KernelTests {
         try tap.waitForLine(containing: "ready")
         let agents = try registry.agents(["agent-a"], ["thief", "--public"])
         let (a, thief) = (agents[0], agents[1])
-        let id = try a.id()
+        let id = a.id
         try a.ctl("set-public").orThrow()
         try a.ctl("set-private").orThrow()
         try a.ctl("pending").orThrow()
         func recorded(_ type: String, _ text: String = "") throws -> String {
           let line = try eventually("\(type) was recorded", within: 5) {
             tap.outputText.split(separator: "\n").first {
-              $0.hasPrefix(a.address + " ") && $0.contains("\"type\":\"\(type)\"")
+              $0.hasPrefix(a.underlay + " ") && $0.contains("\"type\":\"\(type)\"")
                 && (text.isEmpty || $0.contains(text))
             }
           }

@@ -1,99 +1,14 @@
-// The official agents, unmodified, as peers: what `scripts/setup --interop` installs (the wheel pilotprotocol 1.18.0).
-// Without it these tests are skipped, and say so.
+// Official agents as peers of nodes: what is particular about it. What every pair of ends has to do is in
+// OfficialMatrixTests.
 
 import Foundation
-import Glibc
 import Testing
-
-/// The official programs.
-enum Official {
-  /// PILOT_OFFICIAL_DIR, else where `scripts/setup --interop` puts them.
-  static let folder: String = {
-    let environment = ProcessInfo.processInfo.environment
-    if let folder = environment["PILOT_OFFICIAL_DIR"] { return folder }
-    var root = URL(fileURLWithPath: #filePath)
-    for _ in 0..<3 { root = root.deletingLastPathComponent() }
-    return root.appendingPathComponent(environment["PILOT_TUN_SCRATCH"] ?? ".build")
-      .appendingPathComponent("interop/programs").path
-  }()
-
-  /// The interpreter that has the official SDK.
-  static var python: String {
-    let environment = URL(fileURLWithPath: folder).deletingLastPathComponent()
-    return environment.appendingPathComponent("venv/bin/python").path
-  }
-
-  static var isThere: Bool {
-    ["pilot-daemon", "pilotctl"].allSatisfy { access(folder + "/" + $0, X_OK) == 0 }
-  }
-}
-
-/// An official daemon in a namespace of a fleet, with its own home. Nothing of it reaches outside: its feeds are off,
-/// and the fleet's router leads nowhere.
-final class OfficialAgent {
-  let namespace: Namespace
-  private(set) var program: Program
-  private let command: [String]
-  private let lab: Lab
-  let socket: String
-  let environment: [String: String]
-
-  init(_ name: String, _ flags: [String], in fleet: Fleet) throws {
-    namespace = try fleet.lab.namespace(name)
-    let underlay = try fleet.connect(namespace)
-    // With a default route the official daemon waits at its start for something outside.
-    let router = underlay.dropLast() + "1"
-    try namespace.command("ip route add 10.77.0.0/16 via \(router)")
-    for family in ["-4", "-6"] { try namespace.command("ip \(family) route del default") }
-    let home = "\(fleet.lab.directory)/\(name)-home"
-    try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true)
-    socket = "\(fleet.lab.directory)/\(name)-official.sock"
-    environment = [
-      "HOME": home, "PILOT_HOME": home, "PILOT_SOCKET": socket, "PILOT_TELEMETRY_URL": "", "PILOT_MOTD_URL": "",
-      "PILOT_NO_SKILLINJECT": "1", "PILOT_REGISTRY": "\(Fleet.rendezvousAddress):9000",
-    ]
-    command =
-      [
-        Official.folder + "/pilot-daemon", "--registry", "\(Fleet.rendezvousAddress):9000", "--beacon",
-        "\(Fleet.rendezvousAddress):9001", "--listen", ":4000", "--socket", socket, "--identity",
-        "\(home)/identity.json",
-        "--hostname", name,
-      ] + flags
-    lab = fleet.lab
-    program = try lab.start(in: namespace, command, environment: environment)
-    try waitUntilRegistered()
-  }
-
-  /// SIGKILL, and the same again.
-  func restart() throws {
-    program.end(SIGKILL)
-    try? FileManager.default.removeItem(atPath: socket)
-    program = try lab.start(in: namespace, command, environment: environment)
-    try waitUntilRegistered()
-  }
-
-  private func waitUntilRegistered() throws {
-    _ = try eventually("the official daemon is registered", within: 20) {
-      (try? ctl("info", within: 5))?.isSuccess == true ? true : nil
-    }
-  }
-
-  /// `pilotctl VERB…` against this daemon.
-  func ctl(_ arguments: String..., within seconds: Double = 60) throws -> Outcome {
-    try namespace.run([Official.folder + "/pilotctl"] + arguments, environment: environment, within: seconds)
-  }
-}
 
 extension KernelTests {
   @Suite(
     "Official agents",
     .enabled(if: Official.isThere, "the official programs are not here: scripts/setup --interop installs them"))
   struct OfficialTests {
-    /// Lines of `pilotctl ping` that report an answer.
-    private func answers(_ outcome: Outcome) -> Int {
-      outcome.output.split(separator: "\n").count { $0.contains("bytes=") && $0.contains("time=") }
-    }
-
     @Test(
       "official ping, traceroute and bench work against a node, directly and through the relay",
       arguments: [["--public"], ["--public", "--relay-only"]])
@@ -102,7 +17,7 @@ extension KernelTests {
         let node = try fleet.node("alpha", flags)
         let agent = try OfficialAgent("official", ["--public"], in: fleet)
         let byName = try agent.ctl("ping", "alpha", "--count", "3").orThrow()
-        #expect(answers(byName) == 3, "\(byName)")
+        #expect(OfficialAgent.answers(byName) == 3, "\(byName)")
         let traced = try agent.ctl("traceroute", node.address).orThrow()
         #expect(traced.output.contains("rtt="), "\(traced)")
         let bench = try agent.ctl("bench", node.address, "4", within: 120).orThrow()
@@ -118,21 +33,72 @@ extension KernelTests {
       }
     }
 
-    @Test("either side killed and started again is reached again")
-    func restarts() throws {
+    @Test("with the direct way blocked both ends use the relay, and the direct way when it is free again")
+    func blocked() throws {
       try Fleet.with { fleet in
         let node = try fleet.node("alpha")
         let agent = try OfficialAgent("official", ["--public"], in: fleet)
-        #expect(answers(try agent.ctl("ping", node.address, "--count", "1").orThrow()) == 1)
-        node.stop(SIGKILL)
-        try node.start()
-        _ = try eventually("the official daemon reaches the node that came back", within: 40) {
-          answers(try agent.ctl("ping", node.address, "--count", "1", "--timeout", "5s")) == 1 ? true : nil
+        try fleet.block(node.underlay, agent.underlay)
+        try agent.reaches(node, within: 40)
+        try node.reaches(agent)
+        #expect(try node.isRelayed() && agent.isRelayed())
+        try fleet.unblock()
+        // Each goes on speaking: who is not used needs no better way.
+        _ = try eventually("both are direct again", within: 60) { () -> Bool? in
+          guard try node.pings(agent), try agent.pings(node), try !node.isRelayed() else { return nil }
+          return try agent.isRelayed() ? nil : true
         }
-        try agent.restart()
-        _ = try eventually("the official daemon that came back reaches the node", within: 40) {
-          answers(try agent.ctl("ping", node.address, "--count", "1", "--timeout", "5s")) == 1 ? true : nil
+      }
+    }
+
+    @Test("trust between public ones changes nothing that passes, and its withdrawal is known within 2 s")
+    func publicTrust() throws {
+      try Fleet.with { fleet in
+        let node = try fleet.node("alpha")
+        let agent = try OfficialAgent("official", ["--public"], in: fleet)
+        try agent.asks(node, "let me in")
+        _ = try eventually("the request is there", within: 20) { try node.isAsked(by: agent) ? true : nil }
+        try node.approves(agent)
+        _ = try eventually("both know it", within: 20) { try agent.trusts(node) && node.trusts(agent) ? true : nil }
+        try agent.withdraws(from: node)
+        _ = try eventually("the withdrawal is known here", within: 2) { try node.trusts(agent) ? nil : true }
+        try agent.reaches(node)
+        try node.reaches(agent)
+      }
+    }
+
+    @Test("our key exchange leaves an official daemon undisturbed, and so does the quiet after it")
+    func undisturbed() throws {
+      try Fleet.with { fleet in
+        let node = try fleet.node("alpha")
+        let agent = try OfficialAgent("official", ["--public", "--log-level", "debug"], in: fleet)
+        let tap = try node.helper(Tools.python("frame_tap", "PILS"))
+        try node.reaches(agent)
+        // No program speaks: what leaves after a while is what keeps the path.
+        func framesSent() -> Int { tap.outputText.split(separator: "\n").count { $0.hasPrefix(node.underlay + " ") } }
+        var (frames, since) = (framesSent(), ContinuousClock.now)
+        let silence = try eventually("a frame after a silence", within: 40) { () -> Duration? in
+          let (count, now) = (framesSent(), ContinuousClock.now)
+          guard count != frames else { return nil }
+          defer { (frames, since) = (count, now) }
+          return now - since > .seconds(10) ? now - since : nil
         }
+        #expect(silence < .milliseconds(25_500), "\(silence)")
+        try node.reaches(agent)
+
+        let log = agent.program.transcript.split(separator: "\n")
+        let start = try #require(log.firstIndex { $0.contains("daemon running") })
+        // What it says of pilotctl's connections is not about us.
+        let lines = log[start...].filter { $0.contains("level=") && !$0.contains("msg=\"IPC ") }
+        #expect(lines.count { $0.contains("encrypted tunnel established") } == 1, "\(agent.program.transcript)")
+        for line in lines {
+          let isTrouble =
+            line.contains("level=WARN") || line.contains("level=ERROR")
+            || ["reset", "silent", "watchdog", "decrypt", "replay", "malformed"].contains { line.contains($0) }
+          #expect(!isTrouble, "\(line)")
+        }
+        #expect(lines.contains { $0.contains("level=DEBUG") }, "this is what would tell")
+        #expect(try node.drops("pilot-packet-unexpected") == 0)
       }
     }
 
@@ -142,7 +108,7 @@ extension KernelTests {
         let node = try fleet.node("alpha", [])
         let agent = try OfficialAgent("official", ["--public"], in: fleet)
         let refused = try agent.ctl("ping", node.address, "--count", "1", "--timeout", "5s", "--no-auto-handshake")
-        #expect(answers(refused) == 0, "\(refused)")
+        #expect(OfficialAgent.answers(refused) == 0, "\(refused)")
         // Official daemons send nothing to private nodes that they do not trust; that ours would be silent is tested
         // with StreamTable.
 

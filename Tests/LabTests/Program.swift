@@ -123,6 +123,13 @@ final class Program: @unchecked Sendable {
 
   var isRunning: Bool { condition.withLock { status == nil } }
 
+  /// VmRSS: of the program itself, as `ip netns exec` becomes what it starts.
+  func residentKilobytes() throws -> Int {
+    let status = try String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)
+    let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") } ?? ""
+    return Int(line.split(separator: " ").dropLast().last ?? "") ?? .max
+  }
+
   /// Everything said so far, for error messages.
   var transcript: String {
     condition.withLock {

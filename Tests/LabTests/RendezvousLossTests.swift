@@ -96,12 +96,7 @@ extension KernelTests {
       try Fleet.with { fleet in
         let alpha = try fleet.node("alpha")
         let beta = try fleet.node("beta")
-        try fleet.router.command("nft add table inet lab")
-        try fleet.router.run(["nft", "add chain inet lab forward { type filter hook forward priority 0 ; }"]).orThrow()
-        for (from, to) in [(alpha, beta), (beta, alpha)] {
-          try fleet.router.command(
-            "nft add rule inet lab forward ip saddr \(from.underlay) ip daddr \(to.underlay) drop")
-        }
+        try fleet.block(alpha.underlay, beta.underlay)
         try alpha.waitForPing("beta.pilot", within: 30)
         let peer = try alpha.peer(beta)
         #expect(peer["path"].text == "relay", "\(peer)")

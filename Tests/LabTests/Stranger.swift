@@ -182,10 +182,25 @@ final class Stranger {
     return Array("PILS".utf8) + sender + nonce + text
   }
 
+  /// A frame as the relay delivers it, in the name of `node`.
+  static func relayed(_ frame: [UInt8], from node: UInt32) -> [UInt8] { [6] + big(node) + frame }
+
   /// PILT around the same content: what an official daemon without encryption sends.
   func plaintext(_ inner: [UInt8]) -> [UInt8] { Array("PILT".utf8) + inner }
 
   // MARK: inner packets
+
+  /// A Pilot packet of this peer, or in another's name.
+  func packet(
+    _ flags: PilotFlags, _ kind: PilotProtocol, to destination: UInt32, from source: UInt32? = nil,
+    ports: (source: UInt16, destination: UInt16), _ text: String = ""
+  ) -> [UInt8] {
+    PilotPacket(
+      flags: flags, protocolNumber: kind, source: PilotAddress(network: 0, node: source ?? node),
+      destination: PilotAddress(network: 0, node: destination), sourcePort: ports.source,
+      destinationPort: ports.destination, window: 512, payload: Array(text.utf8)
+    ).encoded()
+  }
 
   /// An IPv6 packet with a UDP datagram, checksum included.
   static func datagram(from source: IPv6Address, to destination: IPv6Address, port: UInt16, _ text: String) -> [UInt8] {

@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 
+FLOWING = 1_000_000
+
 
 class Socket:
     """One TCP connection."""
@@ -111,7 +113,7 @@ def digest_of(octets):
 
 
 def take(connection, limit=None):
-    """Reads to the end, or `limit` octets: count and SHA-256."""
+    """Reads to the end, or `limit` octets: count and SHA-256. Says once that much has come."""
     digest, count = hashlib.sha256(), 0
     while limit is None or count < limit:
         data = connection.read()
@@ -119,6 +121,8 @@ def take(connection, limit=None):
             break
         digest.update(data)
         count += len(data)
+        if count - len(data) < FLOWING <= count:
+            print("flowing", flush=True)
     return count, digest.hexdigest()
 
 

@@ -127,6 +127,38 @@ private struct EchoHost {
     #expect(later.first?.flags == [.syn, .ack])
   }
 
+  @Test("dials to one peer leave as fast as it takes them, those to another at once; too many fail")
+  func dialPace() {
+    var table = StreamTable()
+    func dial(_ node: UInt32, _ now: UInt64) -> Bool {
+      table.dial(from: Self.own, to: PilotAddress(network: 0, node: node), port: 80, now: now) != nil
+    }
+    let begin = 5 * Self.second
+    let taken = (0..<300).count { _ in dial(1, begin) }
+    #expect(taken == 60 + 90, "10 s of waiting, nine a second")
+    #expect(dial(3, begin))
+    // The first SYN of each, as the peer counts them; nobody answers.
+    var (times, seen): ([UInt32: [UInt64]], Set<String>) = ([:], [])
+    var now = begin
+    while now < begin + 12 * Self.second {
+      table.tick(now)
+      table.flush(now)
+      for packet in table.takePackets()
+      where seen.insert("\(packet.destination.node) \(packet.sourcePort)").inserted {
+        times[packet.destination.node, default: []].append(now - begin)
+      }
+      _ = table.takeEvents()
+      now = max(now + 1, table.nextDeadline ?? .max)
+    }
+    #expect(times[3] == [0])
+    #expect(times[1]?.count == taken && times[1]?.prefix(60).allSatisfy { $0 == 0 } == true)
+    for (index, at) in (times[1] ?? []).enumerated() {
+      let allowed = 64 + Double(at) / 1e9 * 10
+      #expect(Double(index) < allowed, "SYN \(index) after \(at) ns")
+    }
+    #expect(dial(1, now), "and then there is room again")
+  }
+
   @Test("streams that only linger give way, an idle one is closed, and a dialer that started anew gets a new stream")
   func room() throws {
     var host = EchoHost()

@@ -70,6 +70,71 @@ import Wire
       })
   }
 
+  @Test("segments are at most 1152 bytes, those that were lost come again whole, and larger ones of a peer are taken")
+  func segments() throws {
+    var link = StreamLink(seed: 9, faults: LineFaults(loss: 0.1, reordering: 0.2))
+    link.keepsSegments = true
+    let text = pattern(300_000)
+    link.a.toSend = text
+    let isThere = link.run(seconds: 120) { $0.b?.received.count == text.count }
+    let isSame = link.b?.received == text
+    #expect(isThere && isSame)
+    let data = link.carried.filter { !$0.payload.isEmpty && !SelectiveAcknowledgement.matches($0.payload) }
+    #expect(data.allSatisfy { $0.payload.count <= 1152 })
+    var originals: [UInt32: [UInt8]] = [:]
+    var repeated = 0
+    for segment in data {
+      guard let before = originals[segment.sequence] else {
+        originals[segment.sequence] = segment.payload
+        continue
+      }
+      repeated += 1
+      let isWhole = before == segment.payload
+      #expect(isWhole, "\(segment.sequence) came again with \(segment.payload.count) bytes")
+    }
+    // Nothing begins inside of another one.
+    let ends = originals.map { ($0.key, $0.key &+ UInt32($0.value.count)) }.sorted { $0.0 < $1.0 }
+    #expect(zip(ends, ends.dropFirst()).allSatisfy { $0.1 == $1.0 } && repeated > 10)
+
+    var machine = try #require(
+      StreamMachine(answering: StreamSegment(flags: .syn, sequence: 0, window: 512), first: 0, now: 0))
+    machine.accept(0)
+    var expected: [UInt8] = []
+    for size in [4096, 1, 8900] {
+      let payload = pattern(size)
+      machine.receive(
+        StreamSegment(flags: .ack, sequence: UInt32(1 + expected.count), payload: payload), now: 1)
+      expected += payload
+    }
+    let read = machine.read(.max, now: 1)
+    let isRead = read == expected
+    #expect(isRead)
+  }
+
+  @Test("never more than the peer's window of 1152-byte segments is under way, and ours is never above 512")
+  func window() throws {
+    for window in [1, 3, 20] as [UInt16] {
+      var machine = try #require(
+        StreamMachine(answering: StreamSegment(flags: .syn, sequence: 0, window: window), first: 0, now: 0))
+      machine.accept(0)
+      let count = machine.write(pattern(200_000))
+      #expect(count == 200_000)
+      var (sent, acknowledged, now): (Int, Int, UInt64) = (0, 0, 0)
+      for _ in 0..<50 {
+        while let segment = machine.nextSegment(now) {
+          #expect(segment.window <= 512)
+          sent = max(sent, Int(segment.sequence) - 1 + segment.payload.count)
+          #expect(sent - acknowledged <= Int(window) * 1152)
+        }
+        #expect(sent > acknowledged || sent == 200_000, "the window is used")
+        acknowledged = sent
+        now += 1_000_000
+        machine.receive(
+          StreamSegment(flags: .ack, sequence: 1, acknowledgement: UInt32(sent + 1), window: window), now: now)
+      }
+    }
+  }
+
   @Test("a program that does not read stops the sender; nothing is lost when it reads again")
   func closedWindow() {
     for isUpdateLost in [false, true] {

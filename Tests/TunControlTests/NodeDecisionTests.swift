@@ -26,6 +26,35 @@ struct NodeDecisionTests {
     }
   }
 
+  @Test("a path in use hears from us within 25 s; when it is not, an official daemon does for as long as it keeps on")
+  func keepalives() {
+    let second: UInt64 = 1_000_000_000
+    let start = 1000 * second
+    /// Two ends that look every 5 s: how often and how long we speak. An official daemon speaks every 30 s for two
+    /// minutes after what it takes for use.
+    func quiet(_ isOfficial: Bool) -> (last: UInt64, longest: UInt64, frames: [Keepalive]) {
+      var (lastSend, lastReceive, usedThere, frames, longest) = (start, start, start, [Keepalive](), UInt64(0))
+      for now in stride(from: start, through: start + 1800 * second, by: Int(5 * second)) {
+        if isOfficial, now < usedThere + 120 * second, now >= lastReceive + 30 * second { lastReceive = now }
+        let due = Keepalive.due(
+          now: now, lastUse: start, lastSend: lastSend, lastReceive: lastReceive, isOfficial: isOfficial)
+        guard due != .none else { continue }
+        longest = max(longest, now - lastSend)
+        lastSend = now
+        frames.append(due)
+        // A ping is answered, and an official daemon takes it for use.
+        if due == .probe { (lastReceive, usedThere) = (now, now) }
+      }
+      return (lastSend - start, longest, frames)
+    }
+    let own = quiet(false)
+    #expect(own.last <= 120 * second && own.longest <= 25 * second && Set(own.frames.map(\.self)) == [.probe])
+    let official = quiet(true)
+    // It is never left in silence while it keeps on, and then both fall silent.
+    #expect(official.last >= 220 * second && official.last <= 300 * second, "\(official)")
+    #expect(official.longest <= 25 * second && official.frames.last == .empty)
+  }
+
   @Test("a public node admits everybody")
   func publicAdmission() {
     #expect(verdict(trusted: false, own: true, peer: false, come: false).admission == .all)

@@ -137,7 +137,8 @@ struct PacketTests {
       try PilotPacket.ping(from: one, to: two, sequence: 0, payload: PilotPacket.pathProbePayload)
         == packet("path probe"))
     #expect(try packet("NAT keepalive").isKeepalive)
-    #expect(try packet("control pong").isPong)
+    #expect(try packet("control pong").isPong && !packet("control pong").isUpgradeProbe)
+    #expect(try packet("relay-upgrade probe").isUpgradeProbe && !packet("NAT keepalive").isUpgradeProbe)
     #expect(try packet("path probe").pong(own: two)?.payload == PilotPacket.pathProbePayload)
     for name in ["control pong", "NAT keepalive", "relay-upgrade probe", "datagram", "data hello"] {
       #expect(try packet(name).pong(own: two) == nil, "\(name)")
