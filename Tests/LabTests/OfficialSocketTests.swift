@@ -20,6 +20,13 @@ extension OfficialAgent {
     return "fd50:494c:4f54::" + words.dropFirst().map { String($0, radix: 16) }.joined(separator: ":")
   }
 
+  /// The `data` of a verb that succeeds.
+  func data(_ arguments: String...) throws -> JSON {
+    let outcome = try namespace.run(
+      [Official.folder + "/pilotctl", "--json"] + arguments, environment: environment, within: 60)
+    return try JSON(parsing: try outcome.orThrow().output)["data"]
+  }
+
   /// A command of LabTools/streams.py with this daemon's SDK as its transport.
   func streams(_ arguments: [String]) -> [String] {
     [Official.python] + Tools.python("streams").dropFirst() + arguments + ["sdk", socket]
