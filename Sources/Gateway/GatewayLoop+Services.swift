@@ -71,9 +71,14 @@ extension GatewayLoop {
 
   /// The inbox has kept something, or not.
   func kept(_ job: UInt64, _ result: ExchangeResult) {
-    guard let services, let id = services.jobs.removeValue(forKey: job), services.exchanges[id] != nil else { return }
+    guard let services, let id = services.jobs.removeValue(forKey: job), services.exchanges[id] != nil,
+      let peer = streams.ends(of: id)?.remote.node
+    else { return }
     let frame = services.exchanges[id]?.machine.answered(result, wall: hooks.wall()) ?? []
     services.exchanges[id]?.output += frame
+    // The frame's room is free again.
+    let declared = services.exchanges[id]?.machine.frameBytes ?? 0
+    guard services.declares(id, peer, declared) else { return endService(id, .exchangeMemory) }
     workExchange(id)
   }
 

@@ -51,7 +51,10 @@ extension KernelTests {
         #expect(try beta.call("member-tags", "1", "\(beta.nodeID)").orThrow().output.contains("svc"))
         #expect(try beta.call("set-member-tags", "1", "\(beta.nodeID)", "x").output.contains("no admin token"))
         #expect(try beta.call("policy", "1").orThrow().output.contains("none"))
-        #expect(try beta.call("managed", "1").output.contains("no active managed networks"))
+        for verb in ["managed", "cycle"] {
+          #expect(try beta.call(verb, "1").output.contains("no active managed networks"))
+        }
+        #expect(try beta.call("reconcile", "1").output.contains("no active policy runner"))
         _ = try beta.call("leave", "1").orThrow()
         #expect(try beta.ctl("network", "leave", "1").errors.contains("not a member"))
         #expect(try beta.call("join", "1", "sekrit").orThrow().output.contains("\"network_id\": 1"))

@@ -49,6 +49,8 @@ verbs = {
     "invites": lambda driver: driver.network_poll_invites(),
     "respond": lambda driver, network, yes: driver.network_respond_invite(int(network), yes == "yes"),
     "managed": lambda driver, network: driver.managed_status(int(network)),
+    "cycle": lambda driver, network: driver.managed_force_cycle(int(network)),
+    "reconcile": lambda driver, network: driver.managed_reconcile(int(network)),
     "policy": lambda driver, network: driver.policy_get(int(network)),
     "member-tags": lambda driver, network, node: driver.member_tags_get(int(network), int(node)),
     "set-member-tags": lambda driver, network, node, tag: driver.member_tags_set(int(network), int(node), [tag]),
