@@ -58,15 +58,16 @@ var rooms: [Room] = [
   room("Traversal", ["Wire"]),
   room("Streams", ["Wire"]),
   room("LocalSocket", ["Wire", "JSON"]),
-  room("Gateway", ["Engine", "Streams", "LocalSocket", "Wire", "Shim"]),
+  room("Services", ["Wire", "JSON"]),
+  room("Gateway", ["Engine", "Streams", "LocalSocket", "Services", "Wire", "Shim"]),
   room("Directory", ["Wire", "JSON", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
   room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
   room(
     "TunControl",
     [
-      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "Streams", "LocalSocket", "Gateway",
-      "Directory", "Naming", "Rendezvous",
+      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "Streams", "LocalSocket", "Services",
+      "Gateway", "Directory", "Naming", "Rendezvous",
     ],
     [nioCore, nioPosix, logging, toml]),
   room("PilotTunCommand", ["TunControl", "Directory", "Wire", "JSON"], [arguments, logging], kind: .program),
@@ -81,6 +82,7 @@ var rooms: [Room] = [
   room("EngineTests", ["SeededRandom", "Engine", "Session", "LinkIO", "Wire", "Shim"], kind: .tests),
   room("StreamsTests", ["SeededRandom", "Streams", "Wire"], kind: .tests),
   room("LocalSocketTests", ["SeededRandom", "LocalSocket", "Wire"], kind: .tests),
+  room("ServicesTests", ["SeededRandom", "Services", "Wire"], kind: .tests),
   room("TraversalTests", ["SeededRandom", "Traversal", "Wire", "Simulator"], kind: .tests),
   room(
     "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "JSON", "Session"],
@@ -92,9 +94,8 @@ var rooms: [Room] = [
   room(
     "TunControlTests",
     [
-      "SeededRandom", "TunControl", "Gateway", "Wire", "JSON", "Session", "LocalSocket", "Directory", "Rendezvous",
-      "Engine",
-      "PilotTunCommand", "PilotctlCommand",
+      "SeededRandom", "TunControl", "Gateway", "Services", "Streams", "Wire", "JSON", "Session", "LocalSocket", "Shim",
+      "Directory", "Rendezvous", "Engine", "PilotTunCommand", "PilotctlCommand",
     ],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests

@@ -50,6 +50,10 @@ int CCryptoBoringSSL_HKDF(uint8_t *out, size_t out_length, const EVP_MD *digest,
                           size_t secret_length, const uint8_t *salt, size_t salt_length, const uint8_t *info,
                           size_t info_length);
 uint8_t *CCryptoBoringSSL_SHA256(const uint8_t *message, size_t length, uint8_t digest[32]);
+// SHA256_CTX: 32 + 8 + 64 + 8 bytes.
+int CCryptoBoringSSL_SHA256_Init(void *state);
+int CCryptoBoringSSL_SHA256_Update(void *state, const void *bytes, size_t length);
+int CCryptoBoringSSL_SHA256_Final(uint8_t digest[32], void *state);
 void CCryptoBoringSSL_ERR_clear_error(void);
 
 #define NONCE_LENGTH 12
@@ -132,6 +136,16 @@ int32_t pt_hkdf_sha256(const uint8_t *secret, size_t secret_length, const uint8_
 void pt_sha256(const uint8_t *message, size_t length, uint8_t digest[32]) {
     CCryptoBoringSSL_SHA256(message, length, digest);
 }
+
+_Static_assert(sizeof(pt_sha256_state) >= 112, "the state of SHA-256 does not fit");
+
+void pt_sha256_begin(pt_sha256_state *state) { CCryptoBoringSSL_SHA256_Init(state); }
+
+void pt_sha256_add(pt_sha256_state *state, const uint8_t *bytes, size_t length) {
+    CCryptoBoringSSL_SHA256_Update(state, bytes, length);
+}
+
+void pt_sha256_end(pt_sha256_state *state, uint8_t digest[32]) { CCryptoBoringSSL_SHA256_Final(digest, state); }
 
 int32_t pt_random(uint8_t *out, size_t length) {
     while (length > 0) {

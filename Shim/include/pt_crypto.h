@@ -35,6 +35,13 @@ int32_t pt_x25519(const uint8_t private_key[32], const uint8_t peer[32], uint8_t
 int32_t pt_hkdf_sha256(const uint8_t *secret, size_t secret_length, const uint8_t *salt, size_t salt_length,
                        const uint8_t *info, size_t info_length, uint8_t *out, size_t out_length);
 void pt_sha256(const uint8_t *message, size_t length, uint8_t digest[32]);
+// The same in pieces.
+typedef struct pt_sha256_state {
+    uint64_t opaque[16];
+} pt_sha256_state;
+void pt_sha256_begin(pt_sha256_state *state);
+void pt_sha256_add(pt_sha256_state *state, const uint8_t *bytes, size_t length);
+void pt_sha256_end(pt_sha256_state *state, uint8_t digest[32]);
 // Fills from getrandom(2); 0 or -errno.
 int32_t pt_random(uint8_t *out, size_t length);
 

@@ -11,9 +11,20 @@ extension Directory {
 
   package func networksReply() async throws(DirectoryError) -> JSONValue { try await client.networksReply() }
 
-  package func networkMembers(_ network: UInt16) async throws(DirectoryError) -> JSONValue {
-    try await client.networkMembers(network)
+  package func networkMembers(
+    _ network: UInt16, adminToken: String? = nil
+  ) async throws(DirectoryError) -> JSONValue {
+    try await client.networkMembers(network, adminToken: adminToken)
   }
+
+  package func setMemberTags(
+    _ tags: [String], of node: UInt32, in network: UInt16, adminToken: String
+  ) async throws(DirectoryError) -> JSONValue {
+    try await client.setMemberTags(tags, of: node, in: network, adminToken: adminToken)
+  }
+
+  /// The registry says that this node is a member.
+  package func noteMembership(_ network: UInt16) { setNetworks(networks + [network]) }
 
   package func memberTags(_ network: UInt16, of node: UInt32) async throws(DirectoryError) -> JSONValue {
     try await client.memberTags(network, of: node)

@@ -111,7 +111,10 @@ extension Directory {
     record.fetched = NodeStore.unixTime()
     keep(.found(record), of: node)
     store.note(record)
-    if before.map({ !$0.saysTheSame(as: record) }) ?? true { publish.yield(.peerRecordChanged(record)) }
+    if before.map({ !$0.saysTheSame(as: record) }) ?? true {
+      publish.yield(.peerRecordChanged(record))
+      tellOfTrust(with: node)
+    }
     return .found(record)
   }
 

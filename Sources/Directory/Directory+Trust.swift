@@ -178,5 +178,32 @@ extension Directory {
     guard isNews else { return }
     logger.info("trust agreed", metadata: ["peer": "\(peer)"])
     publish.yield(.trustChanged(peer: peer))
+    tellOfTrust(with: peer)
+  }
+
+  // MARK: Waiting
+
+  /// Something each time that the peer may have become trusted; ends with the time.
+  package func trustNews(of peer: UInt32, for duration: Duration) -> AsyncStream<Void> {
+    let (news, teller) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+    lastTeller += 1
+    let number = lastTeller
+    trustTellers[number] = (peer, teller)
+    let timer = Task {
+      try? await Task.sleep(for: duration)
+      teller.finish()
+    }
+    teller.onTermination = { [weak self] _ in
+      timer.cancel()
+      Task { await self?.forgetTeller(number) }
+    }
+    return news
+  }
+
+  private func forgetTeller(_ number: UInt64) { trustTellers[number] = nil }
+
+  /// nil: with any peer, for our networks changed.
+  func tellOfTrust(with peer: UInt32?) {
+    for waiting in trustTellers.values where peer == nil || waiting.peer == peer { waiting.teller.yield() }
   }
 }

@@ -69,6 +69,10 @@ package actor Directory {
   var answersUnderWay: Set<UInt32> = []
   var withdrawalsUnderWay: Set<UInt32> = []
 
+  /// Those who wait for trust with a peer (Directory+Trust.swift).
+  var trustTellers: [UInt64: (peer: UInt32, teller: AsyncStream<Void>.Continuation)] = [:]
+  var lastTeller: UInt64 = 0
+
   // Queries (Directory+Queries.swift)
   var records: [UInt32: Cached<RecordResult>] = [:]
   var names: [String: Cached<NameResult>] = [:]
@@ -202,5 +206,6 @@ extension Directory {
     records.removeAll()
     store.note(own: OwnRegistration(registry: registryName, node: node, networks: sorted))
     publish.yield(.registered(node: node, address: PilotAddress(network: 0, node: node), networks: sorted))
+    tellOfTrust(with: nil)
   }
 }

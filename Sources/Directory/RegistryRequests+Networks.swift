@@ -36,8 +36,24 @@ extension RegistryClient {
 
   package func networksReply() async throws(DirectoryError) -> JSONValue { try await call("list_networks") }
 
-  package func networkMembers(_ network: UInt16) async throws(DirectoryError) -> JSONValue {
-    try await call("list_nodes", ["network_id": .id(network)])
+  /// With an administrator's token of networks, too, that this connection is no member of.
+  package func networkMembers(
+    _ network: UInt16, adminToken: String? = nil
+  ) async throws(DirectoryError) -> JSONValue {
+    var request: [String: JSONValue] = ["network_id": .id(network)]
+    if let adminToken { request["admin_token"] = .text(adminToken) }
+    return try await call("list_nodes", request)
+  }
+
+  package func setMemberTags(
+    _ tags: [String], of node: UInt32, in network: UInt16, adminToken: String
+  ) async throws(DirectoryError) -> JSONValue {
+    try await call(
+      "set_member_tags",
+      [
+        "network_id": .id(network), "target_node_id": .id(node), "tags": .list(tags.map { .text($0) }),
+        "admin_token": .text(adminToken),
+      ])
   }
 
   package func memberTags(_ network: UInt16, of node: UInt32) async throws(DirectoryError) -> JSONValue {

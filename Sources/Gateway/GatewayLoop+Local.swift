@@ -28,6 +28,7 @@ extension GatewayLoop {
       return failLocal(path, "errno \(-result)", hint: nil)
     }
     local = LocalSide(path: path, listener: listener, identity: identity)
+    services = hooks.keep.map { ServiceSide(keep: $0) }
     output.append(.tapDatagrams(true))
   }
 
@@ -198,7 +199,8 @@ extension GatewayLoop {
         streams.close(id, now: now)
       }
     case .bind, .unbind: break
-    case .sendDatagram(let peer, let port, let bytes, let confirm): send(bytes, to: peer, port, confirm, local)
+    case .sendDatagram(let peer, let port, let bytes, let confirm):
+      send(bytes, from: ownAddress(in: peer.network), to: peer, port, confirm, local)
     case .ask(let request, let query):
       // Clients wait for ever, so that a question that is lost must be answered here.
       if !tell(.ask(request, query, localStatus(local))) {

@@ -50,22 +50,29 @@ extension GatewayLoop {
 
   func localStatus(_ local: LocalSide) -> LocalStatus {
     var rows: [StreamRow] = []
-    for (number, id) in local.streams {
-      if let row = row(of: id, number: number) { rows.append(row) }
+    for (id, owner) in owners {
+      if let number = number(of: id, owner), let row = row(of: id, number: number) { rows.append(row) }
     }
-    for connection in connections.values {
-      // Above all numbers that clients are given: what they name is never another's stream.
-      if let id = connection.stream, let row = row(of: id, number: 1 << 31 | UInt32(connection.flow)) {
-        rows.append(row)
-      }
-    }
+    var ports = local.server.boundPorts.union(LocalSide.reservedPorts)
+    if services != nil { ports.formUnion([PilotPort.dataExchange, PilotPort.eventStream]) }
     return LocalStatus(
       streams: rows.sorted { $0.id < $1.id },
-      ports: local.server.boundPorts.count + LocalSide.reservedPorts.count)
+      ports: ports.count)
+  }
+
+  /// Those that are no client's have numbers above all that clients are given: what they name is never another's.
+  private func number(of id: Streams.StreamID, _ owner: StreamOwner) -> UInt32? {
+    switch owner {
+    case .local(let number): number
+    case .connection, .echo, .message, .inbox, .exchange, .events: 1 << 31 | id.slot
+    case .discard: nil
+    }
   }
 
   private func row(of id: Streams.StreamID, number: UInt32) -> StreamRow? {
-    guard let ends = streams.ends(of: id), let phase = streams.phase(of: id) else { return nil }
+    guard let ends = streams.ends(of: id), let phase = streams.phase(of: id),
+      let statistics = streams.statistics(of: id)
+    else { return nil }
     let state: StreamRow.State =
       switch phase {
       case .dialing: .synSent
@@ -76,15 +83,17 @@ extension GatewayLoop {
       case .closed: .closed
       }
     return StreamRow(
-      id: number, localPort: ends.localPort, remote: ends.remote, remotePort: ends.remotePort, state: state)
+      id: number, localPort: ends.localPort, remote: ends.remote, remotePort: ends.remotePort, state: state,
+      statistics: statistics)
   }
 
   // MARK: Datagrams
 
   func send(
-    _ bytes: [UInt8], to peer: PilotAddress, _ port: UInt16, _ confirm: RequestID?, _ local: LocalSide
+    _ bytes: [UInt8], from own: PilotAddress?, to peer: PilotAddress, _ port: UInt16, _ confirm: RequestID?,
+    _ local: LocalSide
   ) {
-    guard let own = ownAddress(in: peer.network) else {
+    guard let own else {
       if let confirm { local.server.answered(confirm, .failure(LocalError("this node has no address yet")), now: now) }
       return
     }
@@ -102,7 +111,9 @@ extension GatewayLoop {
     let datagram = LocalSide.Datagram(
       to: peer, packet: packet, confirm: confirm, deadline: now + LocalSide.sessionWithin)
     if peer.node == ownNode || peers[peer.node]?.isReady == true { return deliver(datagram, local) }
-    guard local.datagrams.count < LocalSide.mostWaiting else {
+    guard local.datagrams.count < LocalSide.mostWaiting,
+      local.waitingBytes + bytes.count <= LocalSide.mostWaitingBytes
+    else {
       return undeliverable(datagram, "pending queue full")
     }
     local.datagrams.append(datagram)

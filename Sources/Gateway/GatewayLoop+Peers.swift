@@ -21,7 +21,10 @@ extension GatewayLoop {
     case .peer(let index, let node, let isAdmitted):
       nodes[index] = node
       peers[node] = GatewayPeer(index: index, isAdmitted: isAdmitted)
-    case .setAdmitted(let node, let isAdmitted): peers[node]?.isAdmitted = isAdmitted
+    case .setAdmitted(let node, let isAdmitted):
+      // What it opened ends with its admission; what we dialed goes on.
+      if !isAdmitted, peers[node]?.isAdmitted == true { streams.forget(node, onlyArrived: true) }
+      peers[node]?.isAdmitted = isAdmitted
     case .ready(let node):
       peers[node]?.isReady = true
       startMessages(to: node)
@@ -41,7 +44,10 @@ extension GatewayLoop {
       streams.forget(node)
       if let peer = peers.removeValue(forKey: node), nodes[peer.index] == node { nodes[peer.index] = nil }
     case .message(let peer, let port, let bytes, let done): queueMessage(bytes, to: peer, port: port, done)
+    case .datagrams(let own, let peers, let port, let bytes):
+      if let local { for peer in peers { send(bytes, from: own, to: peer, port, nil, local) } }
     case .serveLocal(let path): openLocal(path)
+    case .kept(let job, let result): kept(job, result)
     case .answer(let request, let answer): answerLocal(request, answer)
     case .stop: isRunning = false
     }

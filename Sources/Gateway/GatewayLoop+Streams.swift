@@ -12,7 +12,7 @@ extension GatewayLoop {
       case .connection(let flow): if let connection = connections[flow] { streamOpened(connection) }
       case .message(let number): messageOpened(number)
       case .local(let number): localOpened(number)
-      case .echo, .inbox, .discard, nil: break
+      case .echo, .inbox, .exchange, .events, .discard, nil: break
       }
     case .changed(let id):
       switch owners[id] {
@@ -20,6 +20,8 @@ extension GatewayLoop {
       case .connection(let flow): markPending(flow)
       case .message(let number): messageChanged(number)
       case .inbox: readInbox(id)
+      case .exchange: workExchange(id)
+      case .events: workEvents(id)
       case .local(let number): localChanged(number)
       case .discard:
         streams.look(id)
@@ -31,6 +33,7 @@ extension GatewayLoop {
       case .connection(let flow): if let connection = connections[flow] { streamClosed(connection, end) }
       case .message(let number): messageClosed(number, end)
       case .inbox, .discard: inboxes[id] = nil
+      case .exchange, .events: serviceClosed(id)
       case .local(let number): localClosed(number, end)
       case .echo, nil: break
       }
@@ -48,7 +51,7 @@ extension GatewayLoop {
       owners[id] = .inbox
       inboxes[id] = now + 10 * Self.second
       streams.accept(id, now: now)
-    default: if !arriveLocal(id, ends) { connect(id, ends) }
+    default: if !arriveLocal(id, ends), !arriveAtService(id, ends) { connect(id, ends) }
     }
   }
 

@@ -1,5 +1,6 @@
 // The gateway's thread: waits for segments of the worker, commands of the node and its sockets; moves bytes between
-// them. Parts: +Peers (who may, who is ready), +Streams (events of streams), +Connections (TCP), +Messages (port 444).
+// them. Parts: +Peers (who may, who is ready), +Streams (events of streams), +Connections (TCP), +Messages (port 444),
+// +Local (official clients), +Services (ports 1001 and 1002).
 
 import Engine
 import Shim
@@ -14,6 +15,9 @@ enum StreamOwner {
   case message(UInt32)
   /// A message of a peer on the handshake port.
   case inbox
+  /// A peer's on port 1001 or 1002.
+  case exchange
+  case events
   /// A local client's, by the number it knows.
   case local(UInt32)
   /// Whatever comes is thrown away until the stream ends.
@@ -65,6 +69,8 @@ final class GatewayLoop {
   var inboxes: [StreamID: UInt64] = [:]
   /// Official clients on this machine, once they are served.
   var local: LocalSide?
+  /// What their daemons serve, at the same time.
+  var services: ServiceSide?
   /// Commands for the worker, submitted once per turn.
   var output: [EngineCommand] = []
 

@@ -2,6 +2,7 @@
 
 package import Engine
 package import LocalSocket
+package import Services
 package import Wire
 
 package enum GatewayCommand: Sendable {
@@ -23,10 +24,14 @@ package enum GatewayCommand: Sendable {
   case gone(node: UInt32)
   /// Writes the bytes to a stream of the peer's port, in one segment, and closes it 0.5 s after they arrived.
   case message(PilotAddress, port: UInt16, [UInt8], done: @Sendable (Bool) -> Void)
+  /// One datagram to each of these, as from a local client; it is not told who could not be reached.
+  case datagrams(from: PilotAddress, to: [PilotAddress], port: UInt16, [UInt8])
   /// Serves official clients (pilotctl, SDK) on a Unix socket at this path.
   case serveLocal(path: String)
   /// The node's answer to a question of a local client.
   case answer(RequestID, Result<[UInt8], LocalError>)
+  /// What became of a job for the inbox.
+  case kept(job: UInt64, ExchangeResult)
   /// Ends all streams and connections, and the thread.
   case stop
 }
@@ -37,13 +42,25 @@ package struct GatewayHooks: Sendable {
   package var wall: @Sendable () -> UInt64
   /// Whether a node that is not admitted may bring a trust message.
   package var takesTrustMessages: @Sendable (UInt32) -> Bool
+  /// Keeps what peers send to port 1001; nil: the node has no services for official clients.
+  package var keep: (@Sendable (InboxJob) -> Void)?
 
   package init(
-    wall: @escaping @Sendable () -> UInt64, takesTrustMessages: @escaping @Sendable (UInt32) -> Bool
+    wall: @escaping @Sendable () -> UInt64, takesTrustMessages: @escaping @Sendable (UInt32) -> Bool,
+    keep: (@Sendable (InboxJob) -> Void)? = nil
   ) {
     self.wall = wall
     self.takesTrustMessages = takesTrustMessages
+    self.keep = keep
   }
+}
+
+/// For whoever keeps messages and files.
+package enum InboxJob: Sendable {
+  /// Answered with `kept`. `stream`: file streams belong to the stream that began them.
+  case keep(ExchangeRequest, job: UInt64, stream: UInt64, from: PilotAddress)
+  /// The stream is gone, and its unfinished files with it.
+  case ended(stream: UInt64)
 }
 
 package enum GatewayEvent: Sendable {
@@ -70,6 +87,8 @@ package enum GatewayCount: String, Sendable, CaseIterable {
   case clientForeign = "client-of-another-user"
   case datagramUndeliverable = "client-datagram-undeliverable"
   case nodeBehind = "stream-event-queue-full"
+  case exchangeMalformed = "stream-exchange-malformed"
+  case exchangeMemory = "stream-exchange-memory"
 }
 
 /// Why the gateway could not start.

@@ -10,8 +10,9 @@ final class LocalSide {
   static let reservedPorts: Set<UInt16> = [PilotPort.echo, PilotPort.handshake]
   /// How long a dial waits for a session with the peer (wire/tunnel §3.7).
   static let sessionWithin: UInt64 = 10_000_000_000
-  /// Datagrams that wait for a session, of all clients.
-  static let mostWaiting = 256
+  /// Datagrams that wait for a session, of all clients: a broadcast may go to many, and they hold memory.
+  static let mostWaiting = 4096
+  static let mostWaitingBytes = 16 << 20
 
   struct Client {
     var descriptor: Int32
@@ -47,6 +48,7 @@ final class LocalSide {
   var streams: [UInt32: Streams.StreamID] = [:]
   var dials: [UInt32: Dial] = [:]
   var datagrams: [Datagram] = []
+  var waitingBytes: Int { datagrams.reduce(0) { $0 + $1.packet.payload.count } }
   var nextPort = PilotPort.firstEphemeral
   /// Clients to read from and write to in this turn.
   var busy: Set<ClientID> = []

@@ -1,8 +1,9 @@
 // What the gateway tells of its streams, for those who ask the node (`pilotctl connections`).
 
+package import Streams
 package import Wire
 
-/// A stream of a local client, or of a service, as `pilotctl connections` shows it. Sizes in bytes, windows included.
+/// A stream of a local client, or of a service, as `pilotctl connections` shows it.
 package struct StreamRow: Equatable, Sendable {
   package enum State: String, Sendable {
     case synSent = "SYN_SENT"
@@ -19,28 +20,18 @@ package struct StreamRow: Equatable, Sendable {
   package var remote: PilotAddress
   package var remotePort: UInt16
   package var state: State
-  package var bytesSent: UInt64 = 0
-  package var bytesReceived: UInt64 = 0
-  package var segmentsSent: UInt64 = 0
-  package var segmentsReceived: UInt64 = 0
-  package var retransmissions: UInt64 = 0
-  package var fastRetransmissions: UInt64 = 0
-  package var congestionWindow = 0
-  package var slowStartThreshold = 0
-  package var inFlight = 0
-  /// Free bytes of the peer's receive buffer; nil prints a dash.
-  package var peerWindow: Int?
-  package var window = 0
-  package var roundTripMilliseconds = 0.0
-  package var roundTripVariance = 0.0
-  package var isInRecovery = false
+  package var statistics: StreamStatistics
 
-  package init(id: UInt32, localPort: UInt16, remote: PilotAddress, remotePort: UInt16, state: State) {
+  package init(
+    id: UInt32, localPort: UInt16, remote: PilotAddress, remotePort: UInt16, state: State,
+    statistics: StreamStatistics = StreamStatistics()
+  ) {
     self.id = id
     self.localPort = localPort
     self.remote = remote
     self.remotePort = remotePort
     self.state = state
+    self.statistics = statistics
   }
 }
 

@@ -21,6 +21,15 @@ struct Up: AsyncParsableCommand {
   @Option(
     help: ArgumentHelp("Also serve official clients (pilotctl, Python SDK) on this socket.", valueName: "path"))
   var ipc: String?
+  @Option(
+    help: ArgumentHelp(
+      "Messages and files for official clients (default ~/.pilot, where pilotctl looks), or off.",
+      valueName: "folder"))
+  var inbox: String?
+  @Option(
+    help: ArgumentHelp(
+      "File with the administrator's token of the registry, for `pilotctl broadcast`.", valueName: "path"))
+  var adminTokenFile: String?
   @Option(help: "Name of this node; others reach it as NAME.pilot.")
   var hostname: String?
   @Option(help: ArgumentHelp("Registry and beacon on one host (ports 9000 and 9001).", valueName: "host[:port]"))
@@ -71,8 +80,9 @@ struct Up: AsyncParsableCommand {
 
   private var flags: [Setting: [String]] {
     let single: [Setting: String?] = [
-      .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .hostname: hostname, .rendezvous: rendezvous,
-      .registry: registry, .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
+      .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
+      .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,
+      .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
     ]
     var flags = single.compactMapValues { $0.map { [$0] } }

@@ -22,6 +22,8 @@ struct CongestionWindow: Sendable {
   private var plateau = 0.0
 
   var bytes: Int { Int(size) }
+  /// 0 before the first congestion.
+  var slowStartThreshold: Int { threshold.isFinite ? Int(threshold) : 0 }
 
   /// `count` bytes were acknowledged while the window was what held the sender back.
   mutating func grow(_ count: Int, now: UInt64, roundTrip: UInt64) {

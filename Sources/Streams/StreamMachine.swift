@@ -57,6 +57,12 @@ package struct StreamMachine: Sendable {
   private var lingersUntil: UInt64?
   private var finWaitsUntil: UInt64?
 
+  // Counted for `statistics`.
+  private var segmentsSent: UInt64 = 0
+  private var segmentsReceived: UInt64 = 0
+  private var selectiveSent: UInt64 = 0
+  private var selectiveReceived: UInt64 = 0
+
   // MARK: Opening
 
   /// Begins a dial. `first`: the initial sequence number.
@@ -114,6 +120,19 @@ package struct StreamMachine: Sendable {
 
   /// All that was written arrived.
   package var isFlushed: Bool { sender.isIdle }
+
+  package var statistics: StreamStatistics {
+    var statistics = StreamStatistics()
+    sender.report(to: &statistics)
+    statistics.bytesReceived = receiver.delivered
+    statistics.segmentsSent = segmentsSent
+    statistics.segmentsReceived = segmentsReceived
+    statistics.selectiveSent = selectiveSent
+    statistics.selectiveReceived = selectiveReceived
+    statistics.earlySegments = receiver.earlyCount
+    statistics.window = Int(receiver.window) * StreamLimits.segmentSize
+    return statistics
+  }
 
   /// Takes what came, in order. Reading is what opens the window again.
   package mutating func read(_ limit: Int, now: UInt64) -> [UInt8] {
@@ -199,6 +218,7 @@ package struct StreamMachine: Sendable {
     var kept: SelectiveAcknowledgement?
     if !segment.payload.isEmpty, let blocks = SelectiveAcknowledgement(segment.payload), isPlausible(blocks) {
       kept = blocks
+      selectiveReceived += 1
     }
     let isOldNews = segment.acknowledgement.isBefore(sender.oldest) || segment.acknowledgement.isAfter(sender.next)
     let wasIdle = !sender.hasFlight
@@ -233,6 +253,7 @@ package struct StreamMachine: Sendable {
 
   private mutating func receiveData(_ sequence: UInt32, _ payload: [UInt8], _ now: UInt64) {
     guard phase == .open || phase == .closing else { return }
+    segmentsReceived += 1
     if now >= lastHeardData + StreamLimits.pause { quick = StreamLimits.quickAcks }
     lastHeardData = now
     updateAgainAt = nil
@@ -320,7 +341,10 @@ package struct StreamMachine: Sendable {
         StreamSegment(flags: [.syn, .ack], sequence: first, acknowledgement: receiver.expected), now)
     }
     // What is missing is told first, and apart: data carries no blocks.
-    if owesAck, receiver.hasGap, let blocks = receiver.blocks { return acknowledgement(blocks.encoded(), now) }
+    if owesAck, receiver.hasGap, let blocks = receiver.blocks {
+      selectiveSent += 1
+      return acknowledgement(blocks.encoded(), now)
+    }
     if let data = sender.nextSegment(now, isProbe: owesProbe) {
       owesProbe = false
       return segment(of: data, now)
@@ -338,6 +362,7 @@ package struct StreamMachine: Sendable {
   }
 
   private mutating func segment(of data: StreamSender.Flight, _ now: UInt64) -> StreamSegment {
+    segmentsSent += data.isFin ? 0 : 1
     if data.isFin { return stamped(StreamSegment(flags: .fin, sequence: data.sequence), now, isFin: true) }
     return stamped(
       StreamSegment(

@@ -21,11 +21,14 @@ struct StreamReceiver: Sendable {
   private var earlyBytes = 0
   /// Where the peer's FIN stands.
   private(set) var finAt: UInt32?
+  /// Bytes in order, since the stream began.
+  private(set) var delivered: UInt64 = 0
 
   init(expected: UInt32) { self.expected = expected }
 
   var readable: Int { queue.count }
   var hasGap: Bool { !early.isEmpty }
+  var earlyCount: Int { early.count }
   /// All bytes before the FIN came.
   var isComplete: Bool { finAt == expected }
 
@@ -73,6 +76,8 @@ struct StreamReceiver: Sendable {
   }
 
   private mutating func deliver(_ payload: [UInt8]) {
+    let before = queue.count
+    defer { delivered += UInt64(queue.count - before) }
     queue.append(payload)
     expected &+= UInt32(payload.count)
     var used = 0

@@ -11,6 +11,8 @@ struct StreamSender: Sendable {
     var transmissions = 1
     var isKept = false
     var isLost = false
+    /// Lost because later ones arrived.
+    var isOvertaken = false
     /// Sent into a closed window.
     var isProbe = false
 
@@ -49,6 +51,10 @@ struct StreamSender: Sendable {
   private var hasWaitedForMore = false
   /// A segment was sent as often as allowed.
   private(set) var isExhausted = false
+  private var bytesSent: UInt64 = 0
+  private var retransmissions: UInt64 = 0
+  private var fastRetransmissions: UInt64 = 0
+  private var duplicates: UInt64 = 0
 
   init(first: UInt32) {
     oldest = first
@@ -97,6 +103,7 @@ struct StreamSender: Sendable {
   private mutating func launch(_ payload: [UInt8], isFin: Bool, isProbe: Bool = false, _ now: UInt64) -> Flight {
     let segment = Flight(sequence: next, payload: payload, isFin: isFin, sentAt: now, isProbe: isProbe)
     next = segment.end
+    bytesSent += UInt64(payload.count)
     pipe += payload.count
     flight.append(segment)
     if isProbe {
@@ -114,6 +121,9 @@ struct StreamSender: Sendable {
       return nil
     }
     if flight[index].isLost { pipe += flight[index].payload.count }
+    retransmissions += 1
+    if flight[index].isOvertaken { fastRetransmissions += 1 }
+    flight[index].isOvertaken = false
     flight[index].isLost = false
     flight[index].transmissions += 1
     flight[index].sentAt = now
@@ -201,7 +211,24 @@ struct StreamSender: Sendable {
       roundDelivered = 0
       roundLost = 0
     }
+    if !isNew, !flight.isEmpty { duplicates += 1 }
     return isNew || delivered > 0
+  }
+
+  /// Puts down what this half knows.
+  func report(to statistics: inout StreamStatistics) {
+    statistics.bytesSent = bytesSent
+    statistics.retransmissions = retransmissions
+    statistics.fastRetransmissions = fastRetransmissions
+    statistics.duplicateAcknowledgements = duplicates
+    statistics.congestionWindow = window.bytes
+    statistics.slowStartThreshold = window.slowStartThreshold
+    statistics.inFlight = Int(next &- oldest)
+    statistics.unacknowledgedSegments = flight.count
+    statistics.peerWindow = max(0, peerWindow - Int(next &- oldest))
+    statistics.roundTrip = smoothed ?? 0
+    statistics.roundTripVariation = variation
+    statistics.isRecovering = flight.contains { $0.isLost }
   }
 
   private mutating func arrived(_ index: Int, _ now: UInt64, _ delivered: inout Int, _ sample: inout UInt64?) {
@@ -244,6 +271,7 @@ struct StreamSender: Sendable {
       let due = flight[index].sentAt + smoothed + tolerance
       if due <= now {
         flight[index].isLost = true
+        flight[index].isOvertaken = true
         pipe -= flight[index].payload.count
         roundLost += flight[index].payload.count
         cleanBytes = 0

@@ -13,7 +13,8 @@ package enum StreamCount: String, Sendable, CaseIterable {
 
 /// Names one stream for as long as it is there; never reused.
 package struct StreamID: Hashable, Sendable {
-  fileprivate var slot: UInt32
+  /// Of the streams that are there now no other has it.
+  package fileprivate(set) var slot: UInt32
   fileprivate var generation: UInt32
 }
 
@@ -357,6 +358,8 @@ package struct StreamTable: Sendable {
 
   package func phase(of id: StreamID) -> StreamMachine.Phase? { slot(id).map { streams[$0].machine.phase } }
 
+  package func statistics(of id: StreamID) -> StreamStatistics? { slot(id).map { streams[$0].machine.statistics } }
+
   package mutating func accept(_ id: StreamID, now: UInt64) { act(id, now) { $0.accept(now) } }
 
   package mutating func refuse(_ id: StreamID, now: UInt64) { act(id, now) { $0.refuse() } }
@@ -444,7 +447,11 @@ package struct StreamTable: Sendable {
   }
 
   /// The peer is gone, or may not speak to us any more: its streams end, without a word to it.
-  package mutating func forget(_ peer: UInt32) {
-    for (key, slot) in slots where key.peer == peer { remove(slot, .reset) }
+  ///
+  /// - onlyArrived: what we dialed goes on.
+  package mutating func forget(_ peer: UInt32, onlyArrived: Bool = false) {
+    for (key, slot) in slots where key.peer == peer && !(onlyArrived && streams[slot].isDialed) {
+      remove(slot, .reset)
+    }
   }
 }

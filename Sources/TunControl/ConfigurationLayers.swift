@@ -6,6 +6,8 @@ package enum Setting: String, CaseIterable, Sendable {
   case stateDirectory = "state-dir"
   case controlSocket = "control-socket"
   case ipc
+  case inbox
+  case adminTokenFile = "admin-token-file"
   case hostname
   case rendezvous
   case registry

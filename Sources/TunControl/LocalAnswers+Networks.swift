@@ -51,8 +51,35 @@ extension LocalAnswers {
       return try await asking("managed member-tags") { () throws(DirectoryError) in
         try await directory.memberTags(network, of: node)
       }
-    case .setMemberTags: throw LocalError("managed member-tags: this node has no admin token")
+    case .setMemberTags(let network, let node, let json):
+      guard let adminToken else { throw LocalError("managed member-tags: this node has no admin token") }
+      guard let list = (try? JSONValue(parsing: json))?.list, list.allSatisfy({ $0.text != nil }) else {
+        throw LocalError("managed member-tags: invalid JSON: not an array of strings")
+      }
+      return try await asking("managed member-tags") { () throws(DirectoryError) in
+        try await directory.setMemberTags(
+          list.compactMap(\.text), of: node, in: network, adminToken: adminToken.text)
+      }
     }
+  }
+
+  /// Those to whom a broadcast of a local client goes: all members but this node.
+  func audience(_ network: UInt16, token: [UInt8]) async throws(LocalError) -> [PilotAddress] {
+    guard network != 0 else { throw LocalError("broadcast: broadcast not permitted on backbone network") }
+    guard let adminToken else {
+      throw LocalError("broadcast: broadcast denied: daemon has no admin token configured")
+    }
+    guard adminToken.matches(token) else { throw LocalError("broadcast: broadcast denied: invalid admin token") }
+    let reply = try await asking("broadcast") { () throws(DirectoryError) in
+      try await directory.networkMembers(network, adminToken: adminToken.text)
+    }
+    let members = reply.items("nodes").compactMap { $0["node_id"]?.integer.flatMap { UInt32(exactly: $0) } }
+    guard let own = await directory.node, members.contains(own) else {
+      throw LocalError("broadcast: this node is not a member of network \(network)")
+    }
+    // Others may have made it one since it registered.
+    await directory.noteMembership(network)
+    return members.filter { $0 != own }.map { PilotAddress(network: network, node: $0) }
   }
 
   /// Clients end with a panic when a row lacks one of these numbers: no registry shall be able to do that to them. The

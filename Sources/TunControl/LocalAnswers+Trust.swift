@@ -65,12 +65,13 @@ extension LocalAnswers {
 
   /// Whether there is trust now or soon. What else the directory does goes on meanwhile.
   private func isTrusted(_ node: UInt32, within milliseconds: UInt32) async -> Bool {
-    let end = ContinuousClock.now + .milliseconds(milliseconds)
     if await isTrusted(node) { return true }
     guard milliseconds > 0 else { return false }
+    let news = await directory.trustNews(of: node, for: .milliseconds(milliseconds))
     await directory.pollNow()
-    while ContinuousClock.now < end {
-      try? await Task.sleep(for: min(.milliseconds(100), end - ContinuousClock.now))
+    // It may have come before the news were listened to.
+    if await isTrusted(node) { return true }
+    for await _ in news {
       if await isTrusted(node) { return true }
     }
     return false

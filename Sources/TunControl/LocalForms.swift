@@ -4,6 +4,7 @@
 import Gateway
 import JSON
 import LocalSocket
+import Streams
 import Wire
 
 enum LocalForms {
@@ -50,23 +51,22 @@ enum LocalForms {
   }
 
   static func row(_ stream: StreamRow) -> JSONValue {
-    [
+    let now = stream.statistics
+    return [
       "id": JSONValue(stream.id), "local_port": JSONValue(stream.localPort),
       "remote_addr": .text(stream.remote.description), "remote_port": JSONValue(stream.remotePort),
-      "state": .text(stream.state.rawValue), "bytes_sent": JSONValue(stream.bytesSent),
-      "bytes_recv": JSONValue(stream.bytesReceived), "segs_sent": JSONValue(stream.segmentsSent),
-      "segs_recv": JSONValue(stream.segmentsReceived), "retransmits": JSONValue(stream.retransmissions),
-      "fast_retx": JSONValue(stream.fastRetransmissions), "sack_sent": 0, "sack_recv": 0, "dup_acks": 0,
-      "cong_win": JSONValue(stream.congestionWindow), "ssthresh": JSONValue(stream.slowStartThreshold),
-      "in_flight": JSONValue(stream.inFlight), "unacked": JSONValue(stream.inFlight), "ooo_buf": 0,
-      "peer_recv_win": JSONValue(stream.peerWindow ?? -1), "recv_win": JSONValue(stream.window),
-      // Never null: clients take a number for granted.
-      "srtt_ms": .number(finite(stream.roundTripMilliseconds)), "rttvar_ms": .number(finite(stream.roundTripVariance)),
-      "in_recovery": JSONValue(stream.isInRecovery),
+      "state": .text(stream.state.rawValue), "bytes_sent": JSONValue(now.bytesSent),
+      "bytes_recv": JSONValue(now.bytesReceived), "segs_sent": JSONValue(now.segmentsSent),
+      "segs_recv": JSONValue(now.segmentsReceived), "retransmits": JSONValue(now.retransmissions),
+      "fast_retx": JSONValue(now.fastRetransmissions), "sack_sent": JSONValue(now.selectiveSent),
+      "sack_recv": JSONValue(now.selectiveReceived), "dup_acks": JSONValue(now.duplicateAcknowledgements),
+      "cong_win": JSONValue(now.congestionWindow), "ssthresh": JSONValue(now.slowStartThreshold),
+      "in_flight": JSONValue(now.inFlight), "unacked": JSONValue(now.unacknowledgedSegments),
+      "ooo_buf": JSONValue(now.earlySegments), "peer_recv_win": JSONValue(now.peerWindow),
+      "recv_win": JSONValue(now.window), "srtt_ms": .number(Double(now.roundTrip) / 1e6),
+      "rttvar_ms": .number(Double(now.roundTripVariation) / 1e6), "in_recovery": JSONValue(now.isRecovering),
     ]
   }
-
-  private static func finite(_ value: Double) -> Double { value.isFinite ? value : 0 }
 
   // MARK: Lists that may be too long
 

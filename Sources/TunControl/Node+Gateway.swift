@@ -1,21 +1,27 @@
 // The gateway beside the node: streams of official agents to local servers, and of local programs to official agents
 // (Sources/Gateway). The node tells it who may come in and who can be reached.
 
+import Directory
 import Engine
 import Gateway
 import LocalSocket
 import Logging
+import Services
 import Session
 import Wire
 
 extension Node {
   /// Starts the gateway's thread.
   func startGateway() {
+    let inbox = configuration.hasInbox ? makeInbox() : nil
+    self.inbox = inbox
+    let keep: (@Sendable (InboxJob) -> Void)?
+    if let inbox { keep = { inbox.post($0) } } else { keep = nil }
     let hooks = GatewayHooks(
       wall: { Clock.wall() },
       takesTrustMessages: { [weak self] in
         self?.takesTrustMessages(of: $0) ?? false
-      })
+      }, keep: keep)
     DedicatedThread.start("pilot-gateway") { [gateway, requestStop] in
       do throws(GatewayError) {
         try gateway.run(hooks)
@@ -23,6 +29,23 @@ extension Node {
         requestStop.yield("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")
       }
     }
+  }
+
+  private func makeInbox() -> Inbox {
+    Inbox(
+      InboxSettings(
+        path: configuration.inboxPath(home: ProcessEnvironment.all["HOME"]),
+        isTrusted: { [store] in store.isTrusted($0) }, wall: { Clock.wall() },
+        complain: { [weak self] reason in Task { await self?.noteInboxProblem(reason) } },
+        answer: { [gateway, weak self] job, result in
+          gateway.submit(.kept(job: job, result))
+          if case .failed(_) = result { Task { await self?.count("inbox-refused") } }
+        }))
+  }
+
+  private func noteInboxProblem(_ reason: String) {
+    let path = configuration.inboxPath(home: ProcessEnvironment.all["HOME"])
+    logOnce("inbox \(reason)", "messages and files of peers cannot be kept in \(path): \(reason) (setting inbox)")
   }
 
   func handle(_ event: GatewayEvent) {
@@ -54,5 +77,6 @@ extension Node {
   func stopGateway(_ events: Task<Void, Never>) async {
     gateway.submit(.stop)
     await events.value
+    inbox?.stop()
   }
 }

@@ -7,6 +7,7 @@ package import Gateway
 import JSON
 package import LocalSocket
 import Session
+import Synchronization
 import Wire
 
 extension Node {
@@ -21,7 +22,7 @@ extension Node {
   }
 
   private func json(_ query: LocalQuery, _ local: LocalStatus) async throws(LocalError) -> JSONValue {
-    let answers = LocalAnswers(directory: directory)
+    let answers = LocalAnswers(directory: directory, adminToken: adminToken)
     if let answer = try await answers.answer(query) { return answer }
     switch query {
     case .info: return LocalForms.info(await status(), local)
@@ -43,6 +44,11 @@ extension Node {
       discover()
       return reply
     case .preferDirect(let node): return await preferDirect(node)
+    case .broadcast(let network, let port, let token, let data):
+      let members = try await answers.audience(network, token: token)
+      let own = PilotAddress(network: network, node: node ?? 0)
+      gateway.submit(.datagrams(from: own, to: members, port: port, data))
+      return [:]
     default: throw LocalError("internal: the question has no answer")
     }
   }
@@ -50,7 +56,7 @@ extension Node {
   /// Who may send to this node changes with it, here as at the registry.
   private func becomePublic(_ isPublic: Bool) {
     guard isPublic != self.isPublic else { return }
-    self.isPublic = isPublic
+    visibility.store(isPublic, ordering: .relaxed)
     for peer in peers.values { applyPolicy(to: peer) }
   }
 

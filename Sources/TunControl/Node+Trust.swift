@@ -64,7 +64,7 @@ extension Node {
   /// Whether streams of this node to our port 444 are let in: of everybody on a public node, else of peers with whom
   /// trust is or may soon be agreed. What we dialled lately passes besides (ReplyWindow).
   nonisolated func takesTrustMessages(of node: UInt32) -> Bool {
-    configuration.isPublic || directory.expectsTrustMessage(of: node)
+    isPublic || directory.expectsTrustMessage(of: node)
   }
 
   /// Trust was withdrawn here. Packets stop at once; sessions stay until the peer was told by them.

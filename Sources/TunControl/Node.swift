@@ -20,15 +20,19 @@ import Naming
 import NIOCore
 import Rendezvous
 import Session
+import Synchronization
 import Wire
 
 package actor Node {
   package nonisolated let configuration: NodeConfiguration
+  nonisolated let adminToken: AdminToken?
   nonisolated let logger: Logger
   nonisolated let store: NodeStore
   nonisolated let directory: Directory
   nonisolated let engine: Engine
   nonisolated let gateway: Gateway
+  /// What peers send to official clients.
+  var inbox: Inbox?
   nonisolated let stub: StubServer?
   nonisolated let rendezvous: RendezvousServer?
   nonisolated let notifier: ServiceNotifier
@@ -44,8 +48,9 @@ package actor Node {
   var isReady = false
   var isStopping = false
   var warnings: [String] = []
-  /// Any node may send to us. As configured, until a local client changes it.
-  var isPublic: Bool
+  /// Any node may send to us. As configured, until a local client changes it; the gateway's thread reads it, too.
+  nonisolated let visibility: Atomic<Bool>
+  nonisolated var isPublic: Bool { visibility.load(ordering: .relaxed) }
 
   // Peers
   var peers: [UInt32: PeerState] = [:]
@@ -97,13 +102,15 @@ package actor Node {
   let becameReady: AsyncStream<Void>.Continuation
 
   init(
-    configuration: NodeConfiguration, logger: Logger, parts: NodeParts, notifier: ServiceNotifier,
+    configuration: NodeConfiguration, adminToken: AdminToken?, logger: Logger, parts: NodeParts,
+    notifier: ServiceNotifier,
     group: any EventLoopGroup
   ) {
     self.configuration = configuration
+    self.adminToken = adminToken
     self.logger = logger
     self.notifier = notifier
-    isPublic = configuration.isPublic
+    visibility = Atomic(configuration.isPublic)
     store = parts.store
     directory = parts.directory
     engine = parts.engine

@@ -43,6 +43,11 @@ package struct NodeConfiguration: Sendable {
   package var controlSocket = "/run/pilot-tun/control.sock"
   /// Where official clients (pilotctl, SDK) are served; nil: nowhere.
   package var ipcSocket: String?
+  /// Where messages and files for official clients are kept; nil: where their pilotctl looks, or the state directory.
+  package var inbox: String?
+  package var hasInbox: Bool { ipcSocket != nil && inbox != "off" }
+  /// Holds the administrator's token of the registry; nil: there is none.
+  package var adminTokenFile: String?
   package var hostname: String?
   /// nil: the node runs its own rendezvous.
   package var registry: HostPort?
@@ -75,9 +80,9 @@ package struct NodeConfiguration: Sendable {
     let reader = SettingReader(layers: layers)
     try reader.path(.stateDirectory, into: &stateDirectory)
     try reader.path(.controlSocket, into: &controlSocket)
-    var ipc = ""
-    try reader.path(.ipc, into: &ipc)
-    ipcSocket = ipc.isEmpty ? nil : ipc
+    ipcSocket = try reader.path(.ipc)
+    inbox = try reader.path(.inbox)
+    adminTokenFile = try reader.path(.adminTokenFile)
     hostname = try reader.hostname()
     try readRendezvous(reader)
     interface = try reader.interface() ?? interface
@@ -93,6 +98,13 @@ package struct NodeConfiguration: Sendable {
     metrics = try reader.hostPort(.metrics)
     logLevel = try reader.logLevel() ?? logLevel
     logFormat = try reader.choice(.logFormat) ?? logFormat
+  }
+
+  /// The folder of the inbox. `home`: of the node's user, where the official pilotctl of that user looks.
+  package func inboxPath(home: String?) -> String {
+    if let inbox { return inbox }
+    if let home, home.hasPrefix("/"), home != "/" { return home + "/.pilot" }
+    return stateDirectory
   }
 
   private mutating func readRendezvous(_ reader: SettingReader) throws(ControlError) {

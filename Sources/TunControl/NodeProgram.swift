@@ -21,6 +21,7 @@ package enum NodeProgram {
     let notifier = ServiceNotifier(environment: environment)
     let signals = ProcessSignals.stream()
     try refuseUnsupported(configuration)
+    let adminToken = try configuration.adminTokenFile.map { path throws(ControlError) in try AdminToken(path: path) }
     try Privileges.check()
     logger.info(
       "starting", metadata: ["version": "\(PilotTunVersion.text)", "interface": "\(configuration.interface)"])
@@ -31,7 +32,9 @@ package enum NodeProgram {
     } catch {
       throw ControlError(error)
     }
-    let node = Node(configuration: configuration, logger: logger, parts: parts, notifier: notifier, group: group)
+    let node = Node(
+      configuration: configuration, adminToken: adminToken, logger: logger, parts: parts, notifier: notifier,
+      group: group)
     let control: ControlServer
     do {
       control = try await ControlServer(

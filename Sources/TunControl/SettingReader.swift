@@ -30,6 +30,12 @@ struct SettingReader {
     target = text
   }
 
+  func path(_ setting: Setting) throws(ControlError) -> String? {
+    var text = ""
+    try path(setting, into: &text)
+    return text.isEmpty ? nil : text
+  }
+
   func flag(_ setting: Setting) throws(ControlError) -> Bool {
     guard let (text, value) = single(setting) else { return false }
     switch text.lowercased() {

@@ -28,6 +28,7 @@ public enum PilotPort {
   public static let echo: UInt16 = 7
   public static let handshake: UInt16 = 444
   public static let dataExchange: UInt16 = 1001
+  public static let eventStream: UInt16 = 1002
   public static let firstEphemeral: UInt16 = 49152
 }
 

@@ -56,6 +56,17 @@ final class Fleet {
     }
   }
 
+  static let adminToken = "operator-of-the-fleet"
+
+  /// The same with an administrator, whose token this is.
+  static func withAdministrator(_ flags: [String] = [], _ body: (Fleet) throws -> Void) throws {
+    let folder = NSTemporaryDirectory() + "ptlab-registry-\(getpid())-\(UInt32.random(in: 0...(.max)))"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try "admin_token = \"\(adminToken)\"\n".write(toFile: folder + "/settings", atomically: true, encoding: .utf8)
+    try with(rendezvousFlags: ["--config", folder + "/settings"] + flags, body)
+  }
+
   private init(_ lab: Lab, rendezvousFlags: [String]) throws {
     self.lab = lab
     self.rendezvousFlags = rendezvousFlags

@@ -6,17 +6,48 @@ import Testing
 extension LabNode {
   var ipcSocket: String { stateDirectory + ".ipc" }
 
-  private var clientEnvironment: [String: String] {
+  /// Of the node's user: pilotctl looks there for messages.
+  var home: String { stateDirectory + "-home" }
+
+  var clientEnvironment: [String: String] {
     [
-      "HOME": lab.directory, "PILOT_HOME": lab.directory, "PILOT_SOCKET": ipcSocket, "PILOT_TELEMETRY_URL": "",
+      "HOME": home, "PILOT_HOME": home, "PILOT_SOCKET": ipcSocket, "PILOT_TELEMETRY_URL": "",
       "PILOT_MOTD_URL": "", "PILOT_REGISTRY": "\(Fleet.rendezvousAddress):9000",
+      "PILOT_ADMIN_TOKEN": Fleet.adminToken,
     ]
+  }
+
+  /// Starts it with a local socket for official clients, which is there when this returns.
+  func startForClients(_ flags: [String]) throws {
+    try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true)
+    environment["HOME"] = home
+    self.flags = flags + ["--ipc", ipcSocket]
+    try start()
+    _ = try eventually("the socket is there", within: 5) {
+      FileManager.default.fileExists(atPath: ipcSocket) ? true : nil
+    }
   }
 
   /// The official `pilotctl VERB…` against this node.
   func ctl(_ arguments: String..., within seconds: Double = 60) throws -> Outcome {
     try namespace.run(
       [Official.folder + "/pilotctl"] + arguments, environment: clientEnvironment, within: seconds)
+  }
+
+  /// The `data` of a verb that succeeds.
+  func data(_ arguments: String...) throws -> JSON {
+    let outcome = try namespace.run(
+      [Official.folder + "/pilotctl", "--json"] + arguments, environment: clientEnvironment, within: 60)
+    return try JSON(parsing: try outcome.orThrow().output)["data"]
+  }
+
+  /// One call of the official SDK against this node: LabTools/sdk_calls.py.
+  func call(_ arguments: String..., within seconds: Double = 40) throws -> Outcome {
+    try namespace.run(callCommand(arguments), environment: clientEnvironment, within: seconds)
+  }
+
+  func callCommand(_ arguments: [String]) -> [String] {
+    [Official.python] + Tools.python("sdk_calls").dropFirst() + [ipcSocket] + arguments
   }
 
   /// The official SDK against this node, by LabTools/streams.py.
@@ -34,12 +65,8 @@ extension KernelTests {
     private func withNode(_ body: (LabNode, OfficialAgent, Fleet) throws -> Void) throws {
       try Fleet.with { fleet in
         let node = try fleet.node("alpha", isStarted: false)
-        node.flags = ["--public", "--ipc", node.ipcSocket]
-        try node.start()
+        try node.startForClients(["--public"])
         let agent = try OfficialAgent("official", ["--public"], in: fleet)
-        _ = try eventually("the socket is there", within: 5) {
-          FileManager.default.fileExists(atPath: node.ipcSocket) ? true : nil
-        }
         try body(node, agent, fleet)
       }
     }
@@ -50,11 +77,7 @@ extension KernelTests {
         let address = agent.address
         func says(_ text: String, _ arguments: String...) throws {
           let outcome = try node.namespace.run(
-            [Official.folder + "/pilotctl"] + arguments,
-            environment: [
-              "HOME": node.lab.directory, "PILOT_SOCKET": node.ipcSocket,
-              "PILOT_REGISTRY": "\(Fleet.rendezvousAddress):9000",
-            ], within: 40)
+            [Official.folder + "/pilotctl"] + arguments, environment: node.clientEnvironment, within: 40)
           #expect(outcome.isSuccess && outcome.output.contains(text), "\(text): \(outcome)")
         }
         try says(node.address, "info")
@@ -82,6 +105,123 @@ extension KernelTests {
           try node.ctl("trust").orThrow().output.contains(" approved ") ? true : nil
         }
         try says("trust revoked", "untrust", address)
+      }
+    }
+
+    @Test("names, tags, requests for trust, streams and refusals, by pilotctl")
+    func moreVerbs() throws {
+      try withNode { node, agent, fleet in
+        let address = try agent.address()
+        let official = try agent.data("info")["node_id"].number
+        #expect(try node.data("daemon", "status")["responsive"].isTrue)
+        #expect(try node.data("lookup", "alpha")["node_id"].number == Int(node.nodeID))
+        #expect(try node.data("clear-hostname")["hostname"].text.isEmpty)
+        #expect(try node.data("set-hostname", "alpha")["hostname"].text == "alpha")
+        #expect(try node.data("extras", "clear-tags")["tags"].list.isEmpty)
+        #expect(try node.data("prefer-direct", address)["resolve_error"].text.isEmpty)
+        #expect(try node.data("clear-webhook")["webhook"].text.isEmpty)
+        let webhook = try node.ctl("--json", "set-webhook", "http://127.0.0.1:1/")
+        #expect(webhook.output.contains(#""applied":false"#), "\(webhook)")
+        #expect(try node.ctl("managed", "status", "--net", "7").errors.contains("no active managed networks"))
+        let signed = try node.data("sign-request", "--audience", "somebody", "--body", "text")
+        let verified = try agent.data(
+          "verify-request", "--envelope", signed["envelope"].text, "--signature", signed["signature"].text)
+        #expect(verified["valid"].isTrue && verified["node_id"].number == Int(node.nodeID), "\(verified)")
+        let theirs = try agent.data("sign-request", "--audience", "somebody", "--body", "text")
+        let here = try node.data(
+          "verify-request", "--envelope", theirs["envelope"].text, "--signature", theirs["signature"].text)
+        #expect(here["valid"].isTrue && here["node_id"].number == official, "\(here)")
+
+        _ = try agent.ctl("handshake", node.address, "first").orThrow()
+        _ = try eventually("the request is pending", within: 30) {
+          try node.data("pending")["pending"].list.contains { $0["node_id"].number == official } ? true : nil
+        }
+        _ = try node.ctl("reject", address, "not yet").orThrow()
+        #expect(try node.data("pending")["pending"].list.isEmpty)
+        let waiting = try fleet.lab.start(
+          in: node.namespace, node.callCommand(["wait", "\(official)"]), environment: node.clientEnvironment)
+        // Requests within the same second are one request.
+        _ = try eventually("asked again and approved", within: 30) {
+          _ = try agent.ctl("handshake", node.address, "again").orThrow()
+          return try node.ctl("approve", address).isSuccess ? true : nil
+        }
+        let waited = try waiting.wait(within: 20).orThrow()
+        #expect(waited.output.contains("true"), "\(waited)")
+        #expect(try node.call("trusted").orThrow().output.contains("\(official)"))
+        _ = try eventually("the agent sees the trust", within: 20) {
+          try agent.data("trust")["trusted"].list.contains { $0["node_id"].number == Int(node.nodeID) } ? true : nil
+        }
+
+        let receiver = try fleet.lab.start(
+          in: agent.namespace, [Official.folder + "/pilotctl", "recv", "2000", "--timeout", "20s"],
+          environment: agent.environment)
+        _ = try eventually("the agent receives", within: 15) {
+          _ = try node.ctl("send", address, "2000", "--data", "over there", "--timeout", "2s")
+          return receiver.outputText.contains("over there") ? true : nil
+        }
+        #expect(try node.ctl("connect", address, "7", "--message", "echo me").orThrow().output.contains("echo me"))
+        #expect(try node.ctl("connect", address, "81", "--message", "nobody").errors.contains("cannot connect"))
+        #expect(try node.data("disconnect", "9999")["conn_id"].number == 9999)
+      }
+    }
+
+    @Test("datagrams of the SDK, both ways, between a node, an official daemon and another node")
+    func datagrams() throws {
+      try withNode { node, agent, fleet in
+        let other = try fleet.node("gamma", isStarted: false)
+        try other.startForClients(["--public"])
+        for target in [node, other] {
+          let receiver = try fleet.lab.start(
+            in: target.namespace, target.callCommand(["recv-from", "1"]), environment: target.clientEnvironment)
+          try receiver.waitForLine(containing: "ready")
+          _ = try eventually("\(target.name) receives", within: 15) {
+            _ =
+              try target === node
+              ? agent.ctl("dgram", target.address, "5000", "--data", "one")
+              : node.call("send-to", target.address + ":5000", "one")
+            return receiver.isRunning ? nil : true
+          }
+          #expect(receiver.outputText.contains("\"dst_port\": \"5000\""), "\(receiver.transcript)")
+        }
+        let listener = try fleet.lab.start(
+          in: agent.namespace, [Official.folder + "/pilotctl", "listen", "5001", "--count", "1", "--timeout", "20s"],
+          environment: agent.environment)
+        _ = try eventually("the agent receives", within: 15) {
+          _ = try node.call("send-to", try agent.address() + ":5001", "from the SDK").orThrow()
+          return listener.outputText.contains("from the SDK") ? true : nil
+        }
+      }
+    }
+
+    @Test("the other calls of the SDK are answered as by an official daemon")
+    func calls() throws {
+      try withNode { node, agent, _ in
+        let address = try agent.address()
+        let official = try agent.data("info")["node_id"].number
+        func says(_ text: String, _ arguments: String...) throws {
+          let outcome = try node.namespace.run(
+            node.callCommand(arguments), environment: node.clientEnvironment, within: 40)
+          #expect(outcome.output.contains(text), "\(text): \(outcome)")
+        }
+        try says("\"address\": \"\(node.address)\"", "info")
+        try says("\"status\": \"ok\"", "health")
+        try says("\"address\": \"\(address)\"", "resolve", "official")
+        try says("\"hostname\": \"beta\"", "hostname", "beta")
+        try says("\"visibility\": \"public\"", "visibility", "public")
+        try says("[\"one\", \"two\"]", "tags", "one", "two")
+        try says("\"webhook\": \"\"", "webhook", "")
+        try says("error", "webhook", "http://127.0.0.1:1/")
+        try says("\"networks\"", "networks")
+        try says("error", "reject", "\(official)")
+        try says("\"pending\": []", "pending")
+        try says("\"status\": \"sent\"", "handshake", "\(official)", "please")
+        _ = try eventually("the agent has the request", within: 30) {
+          try agent.ctl("approve", "\(node.nodeID)").isSuccess ? true : nil
+        }
+        try says("true", "wait", "\(official)")
+        try says("\"status\": \"revoked\"", "revoke", "\(official)")
+        try says("disconnect: null", "disconnect", "77")
+        try says("\"type\": \"deregister_ok\"", "deregister")
       }
     }
 
@@ -118,7 +258,7 @@ extension KernelTests {
       try withNode { node, agent, fleet in
         let listener = try fleet.lab.start(
           in: node.namespace, [Official.folder + "/pilotctl", "listen", "5454", "--count", "1"],
-          environment: ["HOME": node.lab.directory, "PILOT_SOCKET": node.ipcSocket])
+          environment: node.clientEnvironment)
         _ = try eventually("the listener hears a datagram", within: 20) {
           _ = try agent.ctl("dgram", node.address, "5454", "--data", "over here").orThrow()
           return listener.transcript.contains("over here") ? true : nil

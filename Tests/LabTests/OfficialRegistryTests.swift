@@ -8,16 +8,10 @@ import Testing
 /// A fleet whose rendezvous has an administrator.
 private struct Registry {
   let fleet: Fleet
-  static let token = "operator-of-the-fleet"
+  static var token: String { Fleet.adminToken }
 
   static func with(_ flags: [String] = [], _ body: (Registry) throws -> Void) throws {
-    let folder = NSTemporaryDirectory() + "ptlab-registry-\(getpid())-\(UInt32.random(in: 0...(.max)))"
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    try "admin_token = \"\(token)\"\n".write(toFile: folder + "/settings", atomically: true, encoding: .utf8)
-    try Fleet.with(rendezvousFlags: ["--config", folder + "/settings"] + flags) { fleet in
-      try body(Registry(fleet: fleet))
-    }
+    try Fleet.withAdministrator(flags) { try body(Registry(fleet: $0)) }
   }
 
   /// Daemons, each in a namespace of its own, started together. Each name is followed by its flags.

@@ -36,6 +36,37 @@ import Wire
     #expect(link.b?.machine.hasRemoteEnded == true || link.b?.machine.end == .timedOut)
   }
 
+  @Test("the counters of both ends agree with the line, and with what they were given")
+  func statistics() throws {
+    var link = StreamLink(seed: 11, faults: LineFaults(loss: 0.03))
+    link.a.toSend = pattern(600_000)
+    let isThere = link.run(seconds: 600) { $0.a.machine.isFlushed && $0.b?.received.count == 600_000 }
+    #expect(isThere)
+    let (a, b) = (link.a.machine.statistics, try #require(link.b).machine.statistics)
+    #expect(a.bytesSent == 600_000 && b.bytesReceived == 600_000 && a.bytesReceived == 0 && b.bytesSent == 0)
+    // 521 segments, of which about sixteen were lost, and sent again.
+    #expect(a.segmentsSent == 521 + a.retransmissions && b.segmentsSent == 0 && a.segmentsReceived == 0)
+    #expect((521..<a.segmentsSent).contains(b.segmentsReceived))
+    #expect((5...60).contains(a.retransmissions) && a.fastRetransmissions <= a.retransmissions)
+    #expect(a.fastRetransmissions > 0 && b.retransmissions == 0)
+    #expect(a.selectiveReceived > 0 && a.selectiveReceived <= b.selectiveSent)
+    #expect(a.inFlight == 0 && a.unacknowledgedSegments == 0 && !a.isRecovering && b.earlySegments == 0)
+    #expect(a.peerWindow > 0 && a.congestionWindow >= 4 * StreamLimits.segmentSize)
+    #expect(b.window == StreamLimits.receiveBuffer)
+    #expect((10_000_000...40_000_000).contains(a.roundTrip), "the line takes 5 ms each way")
+  }
+
+  @Test("a receiver that does not read shows in both ends' windows")
+  func windows() throws {
+    var link = StreamLink(seed: 12)
+    link.a.toSend = pattern(900_000)
+    _ = link.run(seconds: 1) { $0.b != nil }
+    link.b?.reads = false
+    _ = link.run(seconds: 3)
+    let (a, b) = (link.a.machine.statistics, try #require(link.b).machine.statistics)
+    #expect(b.window < StreamLimits.segmentSize && a.peerWindow < StreamLimits.segmentSize)
+  }
+
   @Test(
     "a way without losses gets more in flight than a gap may cost; one per cent of loss costs less than half of that")
   func lossSpeed() {

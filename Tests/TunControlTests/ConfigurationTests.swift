@@ -1,10 +1,12 @@
 // Settings: precedence of the sources, and the errors for wrong values.
 
 import Directory
+import Glibc
 import Logging
 import Testing
-import TunControl
 import Wire
+
+@testable import TunControl
 
 @Suite("Configuration")
 struct ConfigurationTests {
@@ -48,6 +50,43 @@ struct ConfigurationTests {
     #expect(
       try configuration(flags: [.hostname: ["from-flag"]], environment: environment, file: file).hostname
         == "from-flag")
+  }
+
+  @Test("the inbox is where pilotctl of the node's user looks, or in the state directory, or off")
+  func inbox() throws {
+    let configuration = try configuration(flags: [.ipc: ["/run/i.sock"], .stateDirectory: ["/state"]])
+    #expect(configuration.hasInbox)
+    #expect(configuration.inboxPath(home: "/home/a") == "/home/a/.pilot")
+    for home in [nil, "", "/", "relative"] { #expect(configuration.inboxPath(home: home) == "/state") }
+    let named = try self.configuration(flags: [.ipc: ["/run/i.sock"], .inbox: ["/mail"]])
+    #expect(named.hasInbox && named.inboxPath(home: "/home/a") == "/mail")
+    #expect(try !self.configuration(flags: [.ipc: ["/run/i.sock"], .inbox: ["off"]]).hasInbox)
+    #expect(try !self.configuration(flags: [.inbox: ["/mail"]]).hasInbox)
+  }
+
+  @Test("the administrator's token comes from a file that others cannot read")
+  func adminToken() throws {
+    let path = "/tmp/admin-token-\(getpid())-\(UInt32.random(in: 0...(.max)))"
+    defer { unlink(path) }
+    func code() -> String? {
+      do throws(ControlError) {
+        _ = try AdminToken(path: path)
+        return nil
+      } catch {
+        return error.code
+      }
+    }
+    #expect(code() == "admin_token_unusable")
+    try SmallFile.write(Array("secret\n".utf8), to: path, mode: 0o600)
+    let token = try AdminToken(path: path)
+    #expect(token.matches(Array("secret".utf8)) && !token.matches(Array("secret\n".utf8)))
+    chmod(path, 0o640)
+    #expect(code() == "admin_token_unusable")
+    for content in ["", "\n", "a\nb\n"] {
+      try SmallFile.write(Array(content.utf8), to: path, mode: 0o600)
+      chmod(path, 0o600)
+      #expect(code() == "admin_token_unusable", "\(content)")
+    }
   }
 
   @Test("an empty environment variable counts as unset")

@@ -182,14 +182,33 @@ struct LocalAnswerTests {
     #expect(
       await a.text(.managed(.reconcile(network: 7))) == "Error: managed: no active policy runner for network")
     #expect(
-      await a.text(.broadcast(network: 0, port: 1, token: [], data: []))
-        == "Error: broadcast: broadcast not permitted on backbone network")
-    #expect(
-      await a.text(.broadcast(network: 3, port: 1, token: [], data: []))
-        == "Error: broadcast: broadcast denied: daemon has no admin token configured")
-    #expect(
       await a.text(.submitBadge(json: Array("{}".utf8))) == "Error: submit_badge: badge and badge_sig are required")
     #expect((await a.text(.enrollRecovery(json: [0xFF]))).hasPrefix("Error: enroll_recovery: invalid JSON"))
+    await bed.stop()
+  }
+
+  @Test("a broadcast goes to the members of a network, with the administrator's token only")
+  func audience() async throws {
+    let bed = try await Bed()
+    let idB = try #require(await bed.b.node)
+    let team = try #require(try await bed.a.listNetworks().first { $0.name == "team" }?.id)
+    for directory in [bed.a, bed.b] { try await directory.join(NetworkMembership(id: team, token: "sekrit")) }
+    func audience(_ network: UInt16, _ token: String, _ own: String?) async -> String {
+      let answers = LocalAnswers(directory: bed.a, adminToken: own.map { AdminToken($0) })
+      do {
+        return try await answers.audience(network, token: Array(token.utf8)).map(\.description).joined(separator: " ")
+      } catch {
+        return error.text
+      }
+    }
+    #expect(await audience(0, "operator", "operator") == "broadcast: broadcast not permitted on backbone network")
+    #expect(await audience(team, "", nil) == "broadcast: broadcast denied: daemon has no admin token configured")
+    for wrong in ["", "operatos", "operator "] {
+      #expect(await audience(team, wrong, "operator") == "broadcast: broadcast denied: invalid admin token")
+    }
+    #expect((await audience(9, "operator", "operator")).hasPrefix("broadcast: registry: "))
+    let members = await audience(team, "operator", "operator")
+    #expect(members == PilotAddress(network: team, node: idB).description)
     await bed.stop()
   }
 
