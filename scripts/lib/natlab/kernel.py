@@ -30,8 +30,10 @@ class Namespace:
         return ["ip", "netns", "exec", self.full_name, *words]
 
     def run(self, line, check=True):
-        """A command line of blank-separated words."""
-        return run(*self.command(*line.split()), check=check)
+        """A command line of blank-separated words. ip(8) enters by itself, which is faster."""
+        words = line.split()
+        command = ["ip", "-n", self.full_name, *words[1:]] if words[0] == "ip" else self.command(*words)
+        return run(*command, check=check)
 
     def load(self, rules):
         """Adds nft rules."""
