@@ -99,6 +99,18 @@ def largest(network, sizes):
     return passed, has_error
 
 
+def train_that_passes(network, segments=20):
+    """How many segments of a train (UDP_SEGMENT) come out, where no packet as long as the train could pass."""
+    with Probe(network, "a") as probe:
+        probe.seen_by(probe.near)
+        probe.inner.setsockopt(socket.IPPROTO_UDP, 103, 1200)  # UDP_SEGMENT
+        probe.inner.sendto(bytes(1200 * segments), probe.near.getsockname())
+        count = 0
+        while receive(probe.near):
+            count += 1
+        return count
+
+
 def share_that_passes(network, packets=400):
     with Probe(network, "a") as probe:
         probe.near.settimeout(0.05)
@@ -175,10 +187,12 @@ def check(prefix, tell):
                 f"mtu{mtu}: sizes that pass, error", largest(network, [mtu, mtu + 1]), ([mtu], True)
             ),
         )
-    with_network(
-        "port-restricted+hole1400:open",
-        lambda: compare("hole1400: sizes that pass, error", largest(network, [1400, 1401, 1500]), ([1400], False)),
-    )
+
+    def hole():
+        compare("hole1400: sizes that pass, error", largest(network, [1400, 1401, 1500]), ([1400], False))
+        compare("hole1400: segments of a train of 20 that pass", train_that_passes(network), 20)
+
+    with_network("port-restricted+hole1400:open", hole)
 
     def loss():
         share = share_that_passes(network)
