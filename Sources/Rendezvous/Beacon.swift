@@ -14,14 +14,20 @@ final class Beacon: ChannelInboundHandler, Sendable {
   private let table: BeaconTable
   private let counters: Counters
   private let isIPv6: Bool
+  /// Whether this is the second port, which answers nothing but checks.
+  private let isForChecks: Bool
+  /// The second port, or on it the beacon's own; 0: none.
+  private let otherPort: UInt16
   private let discovers: RateLimiter<IPv6Address>
   private let hosts: RateLimiter<IPv6Address>
   private let punches: RateLimiter<UInt32>
   private let relays: RateLimiter<UInt32>
 
-  init(_ service: RegistryService, isIPv6: Bool) {
+  init(_ service: RegistryService, isIPv6: Bool, isForChecks: Bool, otherPort: UInt16) {
     self.service = service
     self.isIPv6 = isIPv6
+    self.isForChecks = isForChecks
+    self.otherPort = otherPort
     table = service.table
     counters = service.counters
     let limits = service.configuration.limits
@@ -37,6 +43,12 @@ final class Beacon: ChannelInboundHandler, Sendable {
     let now = service.now
     guard hosts.allows(source.address.limitKey, now: now) else { return counters.add(.datagramsLimited) }
     var datagram = envelope.data
+    if isForChecks {
+      guard case .check(let transaction, let port, let size) = BeaconMessage(datagram.readableBytesView) else {
+        return counters.add(.datagramsMalformed)
+      }
+      return check(transaction, answerPort: port, size: size, from: source, now: now, context)
+    }
     if datagram.getInteger(at: datagram.readerIndex, as: UInt8.self) == 0x05 {
       return relay(&datagram, from: source, now: now, context)
     }
@@ -44,6 +56,8 @@ final class Beacon: ChannelInboundHandler, Sendable {
     case .discover(let node, let key): discover(node, key, from: source, now: now, context)
     case .punchRequest(let requester, let target, _):
       punch(requester, target, from: source, now: now, context)
+    case .check(let transaction, let port, let size):
+      check(transaction, answerPort: port, size: size, from: source, now: now, context)
     default: counters.add(.datagramsMalformed)
     }
   }
@@ -70,6 +84,19 @@ final class Beacon: ChannelInboundHandler, Sendable {
       }
     }
     send(.discoverReply(source), to: source, context)
+  }
+
+  /// Answers with exactly as many bytes, and only to the host that asked: nobody can make us send more than he does,
+  /// nor to others.
+  private func check(
+    _ transaction: UInt64, answerPort: UInt16, size: Int, from source: Endpoint, now: Int64,
+    _ context: ChannelHandlerContext
+  ) {
+    guard discovers.allows(source.address.limitKey, now: now) else { return counters.add(.datagramsLimited) }
+    counters.add(.checks)
+    let target = Endpoint(address: source.address, port: answerPort == 0 ? source.port : answerPort)
+    send(
+      .checkReply(transaction: transaction, seen: source, otherPort: otherPort, size: size), to: target, context)
   }
 
   /// Tells both ends where the other is, under the rules of resolve.

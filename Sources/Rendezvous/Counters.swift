@@ -27,6 +27,7 @@ package enum Counter: String, CaseIterable, Sendable {
   case discovers = "beacon_discovers_total"
   case discoversUnbound = "beacon_discovers_unbound_total"
   case discoversSpoofed = "beacon_discovers_spoofed_total"
+  case checks = "beacon_checks_total"
   case punches = "beacon_punches_total"
   case punchesRefused = "beacon_punches_refused_total"
   case relayed = "beacon_relayed_total"

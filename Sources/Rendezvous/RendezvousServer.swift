@@ -16,6 +16,8 @@ package final class RendezvousServer: Sendable {
   package struct Bound: Sendable {
     package var registry: Endpoint
     package var beacon: Endpoint
+    /// The beacon's second port, which answers checks (wire/tunnel §4.6); nil when it could not be bound.
+    package var checks: Endpoint?
     package var http: Endpoint?
     /// SHA-256 of the certificate in lower-case hexadecimal, what clients pin; nil without TLS.
     package var certificatePin: String?
@@ -58,7 +60,9 @@ package final class RendezvousServer: Sendable {
       let service = try RegistryService(
         configuration, store: store, table: BeaconTable(), admission: ClientAdmission(configuration),
         beaconPort: beaconEndpoint.port, counters: counters, logger: logger)
-      try await attach(service, to: beacon)
+      let checks = await bindChecks(beside: beaconEndpoint, on: beaconThread)
+      if let checks { channels.append(checks) }
+      try await attach(service, to: beacon, checks: checks)
       let registry = try await listening("registry", configuration.registryListen) {
         try await RegistryListener.bind($0, service: service, tls: tls?.context, on: registryThreads)
       }
@@ -76,7 +80,9 @@ package final class RendezvousServer: Sendable {
         directory: directory, service: service, channels: channels, groups: groups,
         ticks: [startTicking(service, on: registryThreads.next())])
       running.withLock { $0 = started }
-      return Bound(registry: registryEndpoint, beacon: beaconEndpoint, http: http, certificatePin: tls?.pin)
+      return Bound(
+        registry: registryEndpoint, beacon: beaconEndpoint, checks: Endpoint(checks?.localAddress), http: http,
+        certificatePin: tls?.pin)
     } catch {
       for channel in channels { try? await channel.close().get() }
       for group in groups { try? await group.shutdownGracefully() }
@@ -122,12 +128,38 @@ package final class RendezvousServer: Sendable {
       .bind(to: SocketAddress(endpoint)).get()
   }
 
+  /// The port after the beacon's own. Its answers are never fragmented, so that what arrives tells the path's MTU. It
+  /// is only there to be asked about NATs: without it, for somebody else has the port, everything else works.
+  private func bindChecks(beside beacon: Endpoint, on group: any EventLoopGroup) async -> (any Channel)? {
+    let port = configuration.beaconListen.port
+    let wanted = Endpoint(address: beacon.address, port: port == 0 || port == .max ? 0 : port + 1)
+    do {
+      let channel = try await Self.bindBeacon(wanted, on: group)
+      for (level, name) in [(IPPROTO_IPV6, IPV6_MTU_DISCOVER), (IPPROTO_IP, IP_MTU_DISCOVER)] {
+        let option = ChannelOptions.Types.SocketOption(level: .init(CInt(level)), name: .init(name))
+        // A socket of one family refuses the other's option.
+        try? await channel.setOption(option, value: Int(IP_PMTUDISC_PROBE)).get()
+      }
+      return channel
+    } catch {
+      logger.notice("the beacon answers no checks", metadata: ["port": "\(wanted.port)", "error": "\(error)"])
+      return nil
+    }
+  }
+
   /// The beacon asks the registry, which must know the beacon's port: bound first, it reads only from now on.
-  private func attach(_ service: RegistryService, to channel: any Channel) async throws {
+  private func attach(_ service: RegistryService, to channel: any Channel, checks: (any Channel)?) async throws {
     let isIPv6 = channel.localAddress?.protocol == .inet6
-    let beacon = Beacon(service, isIPv6: isIPv6)
+    let beacon = Beacon(
+      service, isIPv6: isIPv6, isForChecks: false, otherPort: Endpoint(checks?.localAddress)?.port ?? 0)
     try await channel.pipeline.addHandler(beacon).get()
     try await channel.setOption(ChannelOptions.autoRead, value: true).get()
+    if let checks {
+      let other = Beacon(
+        service, isIPv6: isIPv6, isForChecks: true, otherPort: Endpoint(channel.localAddress)?.port ?? 0)
+      try await checks.pipeline.addHandler(other).get()
+      try await checks.setOption(ChannelOptions.autoRead, value: true).get()
+    }
     service.setNotifier { node in
       channel.eventLoop.execute { beacon.notify(node, channel) }
     }

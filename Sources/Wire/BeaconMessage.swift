@@ -12,6 +12,8 @@
 ///     07 beacon count(16) node…             gossip                    beacon ↔ beacon
 ///     09 source destination frame           relay deliver, both ids   beacon → gateway clients
 ///     0a kind                               notify                    beacon → node
+///     0b transaction(64) port padding       check                     node → beacon      ours, §4.6
+///     0c transaction(64) length address port other-port padding       check reply        ours, §4.6
 ///
 /// Bytes after the last field are ignored, an optional field that is not whole counts as absent. A relay without a
 /// frame, an address length other than 4 or 16, and any other code are refused.
@@ -25,11 +27,17 @@ public enum BeaconMessage: Equatable, Sendable {
   case gossip(beacon: UInt32, nodes: [UInt32])
   case relayDeliverWithDestination(source: UInt32, destination: UInt32, frame: [UInt8])
   case notify(kind: UInt8)
+  /// "Answer with as many bytes, to my address and this port (0: where I sent from)."
+  case check(transaction: UInt64, answerPort: UInt16, size: Int)
+  /// `otherPort`: another port of the beacon that answers checks, 0: none.
+  case checkReply(transaction: UInt64, seen: Endpoint, otherPort: UInt16, size: Int)
 
   /// The notify kind that says "poll the registry for handshakes".
   public static let notifyHandshakes: UInt8 = 1
   /// Most nodes one gossip message can name: the count is 16 bits.
   public static let gossipLimit = 0xFFFF
+  /// No check is shorter: its reply, with an IPv6 endpoint, fits into as many bytes.
+  public static let checkSize = 30
 
   public var code: UInt8 {
     switch self {
@@ -42,6 +50,8 @@ public enum BeaconMessage: Equatable, Sendable {
     case .gossip: 7
     case .relayDeliverWithDestination: 9
     case .notify: 10
+    case .check: 11
+    case .checkReply: 12
     }
   }
 }
@@ -66,7 +76,8 @@ public struct PunchGrant: Equatable, Sendable {
 
 extension BeaconMessage {
   public init?(_ bytes: some Collection<UInt8>) {
-    var reader = ByteReader(Array(bytes))
+    let bytes = Array(bytes)
+    var reader = ByteReader(bytes)
     guard let code = reader.byte() else { return nil }
     let message: BeaconMessage?
     switch code {
@@ -80,6 +91,7 @@ extension BeaconMessage {
       message = .relayDeliver(source: source, frame: Array(reader.rest()))
     case 7: message = Self.gossip(&reader)
     case 10: message = reader.byte().map { .notify(kind: $0) }
+    case 11, 12: message = Self.check(&reader, code: code, size: bytes.count)
     default: message = nil
     }
     guard let message else { return nil }
@@ -126,6 +138,13 @@ extension BeaconMessage {
     return .gossip(beacon: beacon, nodes: nodes)
   }
 
+  private static func check(_ reader: inout ByteReader, code: UInt8, size: Int) -> BeaconMessage? {
+    guard size >= checkSize, let transaction = reader.u64() else { return nil }
+    if code == 11 { return reader.u16().map { .check(transaction: transaction, answerPort: $0, size: size) } }
+    guard let seen = endpoint(&reader), let other = reader.u16() else { return nil }
+    return .checkReply(transaction: transaction, seen: seen, otherPort: other, size: size)
+  }
+
   /// The datagram. IPv4 endpoints travel as 4 bytes. Gossip names the first `gossipLimit` nodes only.
   public func encoded() -> [UInt8] {
     var bytes = [code]
@@ -133,15 +152,7 @@ extension BeaconMessage {
     case .discover(let node, let key):
       bytes.appendBig(node)
       if let key { bytes += key.bytes }
-    case .discoverReply(let endpoint), .punchCommand(let endpoint):
-      if let v4 = endpoint.address.mappedIPv4 {
-        bytes.append(4)
-        bytes.appendBig(v4)
-      } else {
-        bytes.append(16)
-        bytes += endpoint.address.bytes
-      }
-      bytes.appendBig(endpoint.port)
+    case .discoverReply(let endpoint), .punchCommand(let endpoint): Self.append(endpoint, to: &bytes)
     case .punchRequest(let requester, let target, let grant):
       bytes.appendBig(requester)
       bytes.appendBig(target)
@@ -163,7 +174,31 @@ extension BeaconMessage {
       bytes.appendBig(UInt16(named.count))
       for node in named { bytes.appendBig(node) }
     case .notify(let kind): bytes.append(kind)
+    case .check(let transaction, let answerPort, let size):
+      bytes.appendBig(transaction)
+      bytes.appendBig(answerPort)
+      Self.pad(&bytes, to: size)
+    case .checkReply(let transaction, let seen, let otherPort, let size):
+      bytes.appendBig(transaction)
+      Self.append(seen, to: &bytes)
+      bytes.appendBig(otherPort)
+      Self.pad(&bytes, to: size)
     }
     return bytes
+  }
+
+  private static func append(_ endpoint: Endpoint, to bytes: inout [UInt8]) {
+    if let v4 = endpoint.address.mappedIPv4 {
+      bytes.append(4)
+      bytes.appendBig(v4)
+    } else {
+      bytes.append(16)
+      bytes += endpoint.address.bytes
+    }
+    bytes.appendBig(endpoint.port)
+  }
+
+  private static func pad(_ bytes: inout [UInt8], to size: Int) {
+    bytes += [UInt8](repeating: 0, count: max(0, max(size, checkSize) - bytes.count))
   }
 }

@@ -134,8 +134,9 @@ final class Fleet {
 final class LabNode {
   let name: String
   let namespace: Namespace
-  /// IPv4 address of its only cable.
+  /// IPv4 address of its only cable; empty behind a NAT.
   let underlay: String
+  let rendezvous: String
   let stateDirectory: String
   let socket: String
   /// The namespace's resolv.conf before the node ran.
@@ -152,11 +153,13 @@ final class LabNode {
   private(set) var nodeID: UInt32 = 0
 
   init(
-    _ name: String, _ namespace: Namespace, underlay: String, lab: Lab, flags: [String], environment: [String: String]
+    _ name: String, _ namespace: Namespace, underlay: String = "", rendezvous: String = Fleet.rendezvousAddress,
+    lab: Lab, flags: [String], environment: [String: String] = [:]
   ) throws {
     self.name = name
     self.namespace = namespace
     self.underlay = underlay
+    self.rendezvous = rendezvous
     self.lab = lab
     self.flags = flags
     self.environment = environment
@@ -167,7 +170,7 @@ final class LabNode {
 
   var upCommand: [String] {
     [
-      Tools.tun, "up", "--hostname", name, "--rendezvous", Fleet.rendezvousAddress, "--listen", "4000",
+      Tools.tun, "up", "--hostname", name, "--rendezvous", rendezvous, "--listen", "4000",
       "--state-dir", stateDirectory, "--control-socket", socket,
     ] + flags
   }

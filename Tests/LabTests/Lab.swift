@@ -53,7 +53,7 @@ struct Namespace: Sendable {
 /// Namespaces, programs and files of one test. `close` (or leaving `Lab.with`) removes all of it.
 final class Lab {
   let directory: String
-  private let prefix: String
+  let prefix: String
   private var namespaces: [Namespace] = []
   private var programs: [Program] = []
 
@@ -85,14 +85,26 @@ final class Lab {
   func namespace(_ name: String) throws -> Namespace {
     let namespace = Namespace(name: prefix + name)
     try Self.host("ip", "netns", "add", namespace.name).orThrow()
+    try keep(namespace)
+    try namespace.command("ip link set lo up")
+    return namespace
+  }
+
+  /// A namespace with this laboratory's prefix that a program has made.
+  func adopt(_ name: String) throws -> Namespace {
+    let namespace = Namespace(name: prefix + name)
+    try keep(namespace)
+    return namespace
+  }
+
+  /// It is removed at the end, and its programs ask the node's own resolver.
+  private func keep(_ namespace: Namespace) throws {
     namespaces.append(namespace)
     let files = "/etc/netns/\(namespace.name)"
     try FileManager.default.createDirectory(atPath: files, withIntermediateDirectories: true)
     try "nameserver fd50:494c:4f54:ffff::53\noptions timeout:2 attempts:2\n"
       .write(toFile: namespace.resolverFile, atomically: false, encoding: .utf8)
     try "hosts: files dns\n".write(toFile: files + "/nsswitch.conf", atomically: false, encoding: .utf8)
-    try namespace.command("ip link set lo up")
-    return namespace
   }
 
   /// A cable between two namespaces, both ends up.

@@ -111,7 +111,7 @@ extension KernelTests {
     @Test("names, tags, requests for trust, streams and refusals, by pilotctl")
     func moreVerbs() throws {
       try withNode { node, agent, fleet in
-        let address = try agent.address
+        let address = agent.address
         let official = try agent.data("info")["node_id"].number
         #expect(try node.data("daemon", "status")["responsive"].isTrue)
         #expect(try node.data("lookup", "alpha")["node_id"].number == Int(node.nodeID))
@@ -187,7 +187,7 @@ extension KernelTests {
           in: agent.namespace, [Official.folder + "/pilotctl", "listen", "5001", "--count", "1", "--timeout", "20s"],
           environment: agent.environment)
         _ = try eventually("the agent receives", within: 15) {
-          _ = try node.call("send-to", try agent.address + ":5001", "from the SDK").orThrow()
+          _ = try node.call("send-to", agent.address + ":5001", "from the SDK").orThrow()
           return listener.outputText.contains("from the SDK") ? true : nil
         }
       }
@@ -196,7 +196,7 @@ extension KernelTests {
     @Test("the other calls of the SDK are answered as by an official daemon")
     func calls() throws {
       try withNode { node, agent, _ in
-        let address = try agent.address
+        let address = agent.address
         let official = try agent.data("info")["node_id"].number
         func says(_ text: String, _ arguments: String...) throws {
           let outcome = try node.namespace.run(

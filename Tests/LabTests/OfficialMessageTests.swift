@@ -13,7 +13,7 @@ private struct Party {
   let lab: Lab
 
   init(_ agent: OfficialAgent, _ fleet: Fleet) throws {
-    (name, address, namespace, environment) = ("official", try agent.address, agent.namespace, agent.environment)
+    (name, address, namespace, environment) = ("official", agent.address, agent.namespace, agent.environment)
     lab = fleet.lab
   }
 
@@ -168,7 +168,7 @@ extension KernelTests {
           ], environment: agent.environment, within: 60)
         #expect(!refused.isSuccess && refused.output.contains("error"), "\(refused)")
         #expect(try node.data("inbox")["total"].number == 0)
-        _ = try node.data("send-message", try agent.address, "--data", "answer me")
+        _ = try node.data("send-message", agent.address, "--data", "answer me")
         _ = try eventually("the answer is there", within: 30) {
           let outcome = try agent.ctl(
             "send-message", node.address, "--data", "gladly", "--no-auto-handshake", "--timeout", "10s")

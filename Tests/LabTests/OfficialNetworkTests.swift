@@ -106,7 +106,7 @@ extension KernelTests {
     @Test("keys are rotated, the node deregistered and back, visibility changes at once")
     func identity() throws {
       try withMembers { alpha, beta, agent, fleet in
-        let address = try agent.address
+        let address = agent.address
         let before = try alpha.data("info")["public_key"].text
         #expect(try agent.ctl("ping", alpha.address, "--count", "1").output.contains("time="))
         _ = try alpha.ctl("rotate-key").orThrow()

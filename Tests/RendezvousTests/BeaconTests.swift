@@ -39,6 +39,45 @@ import Wire
     }
   }
 
+  @Test("a check is answered with as many bytes, to whichever port of the asking host, from either port of the beacon")
+  func checks() async throws {
+    try await Rendezvous.running { rendezvous in
+      let socket = try BeaconSocket(rendezvous, from: "127.0.0.5")
+      let neighbour = try BeaconSocket(rendezvous, from: "127.0.0.5")
+      let seen = try #require(Endpoint("127.0.0.5:\(socket.localPort)"))
+      let second = try #require(rendezvous.bound.checks?.port)
+      try socket.send(.check(transaction: 7, answerPort: 0, size: 30))
+      #expect(
+        try socket.message() == .checkReply(transaction: 7, seen: seen, otherPort: second, size: 30))
+      try socket.send(.check(transaction: 8, answerPort: neighbour.localPort, size: 1400), to: second)
+      #expect(
+        try neighbour.message()
+          == .checkReply(transaction: 8, seen: seen, otherPort: rendezvous.bound.beacon.port, size: 1400))
+      #expect(rendezvous.count(.checks) == 2)
+    }
+  }
+
+  @Test("a check too short for its answer, and anything else at the second port, is refused")
+  func refusedChecks() async throws {
+    try await Rendezvous.running { rendezvous in
+      let socket = try BeaconSocket(rendezvous, from: "127.0.0.5")
+      let second = try #require(rendezvous.bound.checks?.port)
+      try socket.send([UInt8](BeaconMessage.check(transaction: 7, answerPort: 0, size: 30).encoded().dropLast()))
+      try socket.send(.discover(node: 0, key: nil), to: second)
+      try socket.send(.relay(source: 1, destination: 2, frame: [1]), to: second)
+      try socket.send(
+        .checkReply(
+          transaction: 7, seen: Endpoint(address: IPv6Address(mappedIPv4: 1), port: 1), otherPort: 0, size: 30),
+        to: second)
+      try socket.send(.check(transaction: 9, answerPort: 0, size: 30), to: second)
+      guard case .checkReply(9, _, _, _)? = try socket.message() else {
+        Issue.record("not the answer to the last check")
+        return
+      }
+      #expect(rendezvous.count(.datagramsMalformed) == 4)
+    }
+  }
+
   @Test("a node behind a NAT is resolved at the port that the beacon saw")
   func observedPort() async throws {
     try await Rendezvous.running {

@@ -99,7 +99,7 @@ struct BeaconTests {
 
   @Test("unassigned codes and odd address lengths are refused")
   func unassigned() {
-    for code in [UInt8(0), 8, 11, 12, 13, 14, 15, 16, 255] {
+    for code in [UInt8(0), 8, 13, 14, 15, 16, 255] {
       #expect(BeaconMessage([code] + [UInt8](repeating: 4, count: 40)) == nil, "\(code)")
     }
     for code in [UInt8(2), 4] {
@@ -108,6 +108,32 @@ struct BeaconTests {
       }
     }
     #expect(BeaconMessage(hex("07 00000064 ffff 00000007")) == nil)
+  }
+
+  @Test("a check and its reply have the size they say, at least 30 bytes, and are read back")
+  func checks() throws {
+    let v6 = Endpoint(address: try #require(IPv6Address("2001:db8::7")), port: 4000)
+    let v4 = Endpoint(address: IPv6Address(mappedIPv4: 0x0102_0304), port: 9)
+    for size in [30, 31, 1472] {
+      for message in [
+        BeaconMessage.check(transaction: .max - 1, answerPort: 4000, size: size),
+        .checkReply(transaction: 7, seen: v6, otherPort: 9002, size: size),
+        .checkReply(transaction: 7, seen: v4, otherPort: 0, size: size),
+      ] {
+        let bytes = message.encoded()
+        #expect(bytes.count == size)
+        #expect(BeaconMessage(bytes) == message)
+      }
+    }
+    #expect(
+      BeaconMessage.check(transaction: 1, answerPort: 2, size: 0).encoded()
+        == hex("0b 0000000000000001 0002") + [UInt8](repeating: 0, count: 19))
+    for count in 0..<30 {
+      #expect(BeaconMessage([11] + [UInt8](repeating: 4, count: count)) == nil || count == 29)
+      #expect(BeaconMessage([12] + [UInt8](repeating: 4, count: count)) == nil || count == 29)
+    }
+    // An address length that is neither 4 nor 16.
+    #expect(BeaconMessage([12] + [UInt8](repeating: 5, count: 40)) == nil)
   }
 
   @Test("a mapped IPv4 endpoint is the IPv4 one and leaves as 4 bytes")
