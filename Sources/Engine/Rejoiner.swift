@@ -93,7 +93,12 @@ struct Rejoiner: ~Copyable {
         return join(index, with: bytes, count: count)
       }
       own &+= 1
-      if oldestOwn < 0 || place.pointee.time < places[oldestOwn].time { oldestOwn = index }
+      // Those of one batch have the same time.
+      if oldestOwn < 0 || place.pointee.time < places[oldestOwn].time
+        || place.pointee.time == places[oldestOwn].time && place.pointee.counter < places[oldestOwn].counter
+      {
+        oldestOwn = index
+      }
     }
     let isDisplacing = own >= Self.placesPerPeer || free < 0
     let chosen = own >= Self.placesPerPeer ? oldestOwn : free >= 0 ? free : oldest
@@ -111,10 +116,11 @@ struct Rejoiner: ~Copyable {
     guard place.length &+ count <= SplitFrame.largestPacket else { return .tooLarge }
     let packet = joined + usedJoined &* Self.joinedSize + Self.headroom
     usedJoined &+= 1
-    packet.copyMemory(
-      from: place.isRest ? bytes : UnsafeRawPointer(part(index)), byteCount: place.isRest ? count : place.length)
-    (packet + (place.isRest ? count : place.length)).copyMemory(
-      from: place.isRest ? UnsafeRawPointer(part(index)) : bytes, byteCount: place.isRest ? place.length : count)
+    let waiting = UnsafeRawPointer(part(index))
+    let (first, firstCount) = place.isRest ? (bytes, count) : (waiting, place.length)
+    let (rest, restCount) = place.isRest ? (waiting, place.length) : (bytes, count)
+    packet.copyMemory(from: first, byteCount: firstCount)
+    (packet + firstCount).copyMemory(from: rest, byteCount: restCount)
     return .joined(packet, count: place.length &+ count)
   }
 }

@@ -1,5 +1,6 @@
 // The underlay socket over loopback: batches, segmentation offload and its absence, both families.
 
+import Glibc
 import SeededRandom
 import Shim
 import Testing
@@ -127,6 +128,28 @@ import Wire
     let to = Endpoint(address: Self.loopback6.address, port: receiver.local.port)
     #expect(send(sender, messages, to: to) == PT_UDP_BATCH)
     #expect(receive(receiver, bytes: 20 * 64).map(\.bytes) == messages.prefix(64).map(\.bytes))
+  }
+
+  @Test("what the link does not take is refused, not fragmented, and DF is set for both families")
+  func noFragments() throws {
+    let sender = try UDPSocket(port: 0)
+    func option(_ level: Int, _ name: Int32) throws -> Int32 {
+      var value: Int32 = -1
+      var length = socklen_t(4)
+      try #require(getsockopt(sender.fd, Int32(level), name, &value, &length) == 0)
+      return value
+    }
+    // PROBE: DF set, and the kernel's own memory of path MTUs (which strangers' ICMP fills) is not asked.
+    #expect(try option(IPPROTO_IP, IP_MTU_DISCOVER) == IP_PMTUDISC_PROBE)
+    try #require(sender.family == 6, "this kernel has no IPv6")
+    #expect(try option(IPPROTO_IPV6, IPV6_MTU_DISCOVER) == IPV6_PMTUDISC_PROBE)
+    let receiver = try UDPSocket(port: 0)
+    let to = Endpoint(address: Self.loopback6.address, port: receiver.local.port)
+    var route = pt_endpoint(to)
+    let room = Int(pt_udp_route_mtu(&route)) - 48
+    try #require((1..<65_507).contains(room), "loopback takes more than any datagram")
+    #expect(send(sender, [(payload(room + 1), 0)], to: to) == -EMSGSIZE)
+    #expect(send(sender, [(payload(room), 0)], to: to) == 1)
   }
 
   @Test func aTooShortBufferIsTold() throws {
