@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +25,30 @@ static uint64_t read_clock(clockid_t clock) {
 uint64_t pt_monotonic(void) { return read_clock(CLOCK_MONOTONIC); }
 uint64_t pt_boottime(void) { return read_clock(CLOCK_BOOTTIME); }
 uint64_t pt_process_cpu(void) { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
+
+static int32_t arm_clock_watch(int32_t fd) {
+    // Never due: only the clock's jumps make it readable.
+    struct itimerspec never = {.it_value = {.tv_sec = INT32_MAX}};
+    return timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0 ? -errno : 0;
+}
+
+int32_t pt_clock_watch(void) {
+    int fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (fd < 0) return -errno;
+    int32_t result = arm_clock_watch(fd);
+    if (result == 0) return fd;
+    close(fd);
+    return result;
+}
+
+int32_t pt_clock_watch_again(int32_t fd) {
+    uint64_t value;
+    ssize_t count;
+    do {
+        count = read(fd, &value, sizeof value);
+    } while (count < 0 && errno == EINTR);
+    return arm_clock_watch(fd);
+}
 
 int32_t pt_eventfd(void) {
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -9,6 +9,11 @@
 uint64_t pt_monotonic(void);
 uint64_t pt_boottime(void);
 
+// A descriptor that becomes readable when the wall clock jumps, as it does when the machine wakes up from sleep
+// (TFD_TIMER_CANCEL_ON_SET). Descriptor or -errno; after each jump it is armed again.
+int32_t pt_clock_watch(void);
+int32_t pt_clock_watch_again(int32_t fd);
+
 int32_t pt_eventfd(void);
 void pt_eventfd_signal(int32_t fd);
 void pt_eventfd_drain(int32_t fd);

@@ -4,7 +4,12 @@ import Glibc
 import Wire
 
 enum LocalAddresses {
-  /// Addresses of interfaces that are up; not loopback, link-local, or our own interface. IPv4 first, 16 at most.
+  /// Bridges of containers and virtual machines of this host: their addresses mean nothing elsewhere, and often the same
+  /// ones mean something else there.
+  private static let bridges = ["docker", "br-", "virbr", "podman", "cni", "lxcbr", "lxdbr", "flannel", "cali"]
+
+  /// Addresses of interfaces that are up with a carrier; not loopback, link-local, our own interface, or those of
+  /// containers. IPv4 first, 16 at most.
   static func list(except interface: String) -> [IPv6Address] {
     var list: UnsafeMutablePointer<ifaddrs>?
     guard getifaddrs(&list) == 0 else { return [] }
@@ -15,10 +20,11 @@ enum LocalAddresses {
     while let current = entry {
       entry = current.pointee.ifa_next
       let flags = current.pointee.ifa_flags
-      let isUp = flags & UInt32(IFF_UP) != 0
+      let isUp = flags & UInt32(IFF_UP) != 0 && flags & UInt32(IFF_RUNNING) != 0
       let isLoopback = flags & UInt32(IFF_LOOPBACK) != 0
-      guard isUp, !isLoopback, let raw = UnsafeRawPointer(current.pointee.ifa_addr),
-        String(cString: current.pointee.ifa_name) != interface
+      let name = String(cString: current.pointee.ifa_name)
+      guard isUp, !isLoopback, name != interface, !bridges.contains(where: name.hasPrefix),
+        let raw = UnsafeRawPointer(current.pointee.ifa_addr)
       else { continue }
       // SAFETY: getifaddrs fills ifa_addr with the structure that its family names.
       switch Int32(raw.load(as: sockaddr.self).sa_family) {

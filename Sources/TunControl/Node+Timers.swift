@@ -96,17 +96,20 @@ extension Node {
 
   // MARK: Network changes
 
-  /// A thread waits for changes of links, addresses and routes; what it tells is looked at once things are quiet.
+  /// A thread waits for changes of links, addresses and routes, and for the end of a sleep; what it tells is looked at
+  /// once things are quiet.
   func watchLink() {
     let (changes, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
     let logger = logger
     DedicatedThread.start("pilot-network") {
       do {
         let watcher = try LinkWatcher()
-        var descriptor = watcher.fd
+        let clock = pt_clock_watch()
+        var descriptors = [watcher.fd, clock]
         while true {
-          _ = pt_poll(&descriptor, 1, -1)
-          if try !watcher.drain().isEmpty { continuation.yield() }
+          let ready = pt_poll(&descriptors, clock < 0 ? 1 : 2, -1)
+          if ready & 2 != 0, pt_clock_watch_again(clock) < 0 { descriptors[1] = watcher.fd }
+          if try !watcher.drain().isEmpty || ready & 2 != 0 { continuation.yield() }
         }
       } catch {
         logger.warning("network changes are not noticed: \(error)")
@@ -130,10 +133,22 @@ extension Node {
       logOnce("link \(error.message)", level: .error, "\(error.message)")
     }
     let addresses = LocalAddresses.list(except: configuration.interface)
-    guard addresses != lanAddresses else { return }
-    lanAddresses = addresses
-    logger.info("addresses of this machine changed")
-    announce()
+    let hasSlept = noteSleep()
+    guard addresses != lanAddresses || hasSlept else { return }
+    if addresses != lanAddresses {
+      lanAddresses = addresses
+      logger.info("addresses of this machine changed")
+      announce()
+    }
     networkChanged()
+  }
+
+  /// Whether the machine slept since the last call: the boot-time clock went on, the monotonic one stood.
+  private func noteSleep() -> Bool {
+    let offset = pt_boottime() &- pt_monotonic()
+    defer { sleptFor = offset }
+    guard offset > sleptFor &+ 1_000_000_000 else { return false }
+    logger.info("this machine slept", metadata: ["seconds": "\((offset - sleptFor) / 1_000_000_000)"])
+    return true
   }
 }

@@ -20,6 +20,7 @@ import Naming
 import NIOCore
 import Rendezvous
 import Session
+import Shim
 import Synchronization
 import Wire
 
@@ -81,6 +82,8 @@ package actor Node {
   var nextDiscover: UInt64 = 0
   var nextSurvey: UInt64 = 0
   var nextLinkCheck: UInt64 = .max
+  /// How far the boot-time clock is ahead of the monotonic one: the time that the machine has slept.
+  var sleptFor: UInt64 = pt_boottime() &- pt_monotonic()
 
   // Trust messages on port 444
   var trustMessages: [UInt32: TrustQueue] = [:]
