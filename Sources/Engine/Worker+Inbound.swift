@@ -396,8 +396,10 @@ extension Worker {
   /// A packet of use leaves, as opposed to pings and keepalives. Control watches the path while that goes on.
   @inline(__always)
   func noteUse(_ index: PeerIndex, _ row: UnsafeMutablePointer<PeerRow>) {
-    if now &- row.pointee.lastSend > Self.second { tellResumed(index) }
+    let isResumed = now &- row.pointee.lastSend > Self.second
+    // Before control is told: it reads this at once.
     row.pointee.lastSend = now
+    if isResumed { tellResumed(index) }
   }
 
   @inline(never)

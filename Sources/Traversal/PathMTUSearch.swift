@@ -119,6 +119,9 @@ package struct PathMTUSearch: Equatable, Sendable {
     settle(now)
   }
 
+  /// The fate of the probe on its way will never be known: it went where nothing comes back from.
+  package mutating func abandon() { outstanding = nil }
+
   /// Our own kernel refuses frames of this size on the path (EMSGSIZE); `limit`: what it says would pass.
   package mutating func refused(size: Int, limit: Int?, now: UInt64) {
     if outstanding == size { outstanding = nil }

@@ -62,13 +62,19 @@ extension PathMachine {
       if kind < candidates[index].kind { candidates[index].kind = kind }
       return false
     }
+    let sameAddress = candidates.count { $0.endpoint?.address == endpoint.address }
+    guard sameAddress < PathLimits.portsOfOne || kind <= .directory || kind == .seen else { return false }
     if candidates.count >= PathLimits.candidates {
-      // The one that never answered and was tried in vain most gives way, never the path.
+      // The one that never answered and was tried in vain most gives way; what the peer only told, to where it speaks
+      // from, untried, too. Never the path, never the directory's word for the peer's.
       let present = path
-      guard
-        let worst = candidates.indices.filter({ candidates[$0].path != present && candidates[$0].answeredAt == 0 })
-          .max(by: { candidates[$0].misses < candidates[$1].misses }), candidates[worst].misses > 0
-      else { return false }
+      let weak = candidates.indices.filter { index in
+        let candidate = candidates[index]
+        guard candidate.path != present, candidate.answeredAt == 0 else { return false }
+        if kind == .told, candidate.kind <= .directory { return false }
+        return candidate.misses > 0 || (kind == .seen && candidate.kind >= .told)
+      }
+      guard let worst = weak.max(by: { candidates[$0].misses < candidates[$1].misses }) else { return false }
       candidates.remove(at: worst)
     }
     candidates.append(Candidate(path: .direct(endpoint), kind: kind))
@@ -108,10 +114,23 @@ extension PathMachine {
 
   mutating func told(_ endpoints: [Endpoint], _ now: UInt64, _ actions: inout [Action]) {
     guard !isRelayOnly else { return }
-    for endpoint in endpoints.prefix(PathLimits.candidates) { add(endpoint, .told) }
-    choose(now, &actions)
+    let (present, list) = (path, Set(endpoints.map { Path.direct($0) }))
+    // It replaces what was told before.
+    candidates.removeAll {
+      $0.kind == .told && $0.path != present && $0.answeredAt == 0 && $0.heardAt == 0 && !list.contains($0.path)
+    }
+    var news: [Path] = []
+    for endpoint in endpoints.prefix(PathLimits.candidates) where add(endpoint, .told) {
+      news.append(.direct(endpoint))
+    }
+    guard !news.isEmpty || now >= toldRoundAt + PathLimits.toldGap || toldRoundAt == 0 else { return }
     // The peer tries its ways to us now: ours open the NATs for them, and theirs for ours.
-    if path == .relay || isUnsettled || !(self[path]?.isProven ?? false) { beginRound(now, calls: false, &actions) }
+    if path == .relay || isUnsettled || !(self[path]?.isProven ?? false) {
+      toldRoundAt = now
+      beginRound(now, calls: false, &actions)
+    } else {
+      for way in news { probe(way, PathLimits.smallProbe, now, &actions) }
+    }
   }
 
   /// A newest frame came from there. It may be that the peer moved, or that it tries its ways: the present path is asked,
@@ -122,8 +141,9 @@ extension PathMachine {
     let way = Path.direct(from)
     guard let candidate = self[way] else { return }
     change(way) { $0.heardAt = now }
-    if path == .none { return set(way, .peerMoved, now, &actions) }
-    guard way != path, hasSession, move == nil || move?.to != way else { return }
+    if path == .none { return set(way, .cameFromThere, now, &actions) }
+    guard way != path, hasSession else { return }
+    if let move, move.to == way, now < move.at + PathLimits.second { return }
     let isKnownAlive = candidate.answeredAt != 0 && now < candidate.answeredAt + PathLimits.recent
     let isPathAlive = now < max(activity.onPathAt, self[path]?.answeredAt ?? 0) + PathLimits.recent
     guard !(isKnownAlive && isPathAlive) else { return }
@@ -173,7 +193,9 @@ extension PathMachine {
     _ path: Path, _ size: Int, for purpose: Probe.Purpose = .life, isHasty: Bool = false, _ now: UInt64,
     _ actions: inout [Action]
   ) {
-    guard hasSession, outstanding.count < PathLimits.outstanding, path != .relay || hasBeacon else { return }
+    guard hasSession, outstanding.count < PathLimits.outstanding, path != .relay || hasBeacon,
+      mayBother(path, now)
+    else { return }
     let timeout =
       self[path]?.roundTrip.map {
         isHasty ? max(2 * $0, PathLimits.movePatience) : max(3 * $0, PathLimits.leastProbeTimeout)
@@ -190,9 +212,33 @@ extension PathMachine {
     }
   }
 
+  /// Endpoints that never showed life share a budget.
+  private mutating func mayBother(_ way: Path, _ now: UInt64) -> Bool {
+    guard way != .relay, way != path, let candidate = self[way], candidate.answers == 0, candidate.heardAt == 0 else {
+      return true
+    }
+    let filled = Int(
+      min((now - min(now, strangerBudgetAt)) / PathLimits.strangerGap, UInt64(PathLimits.strangerProbes)))
+    if filled > 0 {
+      strangerBudget = min(strangerBudget + filled, PathLimits.strangerProbes)
+      strangerBudgetAt = now
+    }
+    guard strangerBudget > 0 else { return false }
+    strangerBudget -= 1
+    return true
+  }
+
   mutating func answered(_ id: ProbeID, _ now: UInt64, _ actions: inout [Action]) {
-    guard let index = outstanding.firstIndex(where: { $0.id == id }) else { return }
-    let probe = outstanding.remove(at: index)
+    let probe: Probe
+    let isLate: Bool
+    if let index = outstanding.firstIndex(where: { $0.id == id }) {
+      (probe, isLate) = (outstanding.remove(at: index), false)
+    } else if let index = late.firstIndex(where: { $0.id == id }), now < late[index].sentAt + PathLimits.lateLasts {
+      (probe, isLate) = (late.remove(at: index), true)
+    } else {
+      return
+    }
+    silentSince = 0
     let isLarge = probe.size >= PathLimits.largeProbe
     let sample = now - min(probe.sentAt, now)
     change(probe.path) {
@@ -202,8 +248,11 @@ extension PathMachine {
       if isLarge {
         $0.isLargeProven = true
         $0.largeMisses = 0
+      } else if let before = $0.roundTrip, !isLate {
+        $0.roundTrip = sample < before ? (sample + before) / 2 : (7 * before + sample) / 8
       } else {
-        $0.roundTrip = $0.roundTrip.map { sample < $0 ? (sample + $0) / 2 : (7 * $0 + sample) / 8 } ?? sample
+        // What took longer than was waited for is the way's new round trip.
+        $0.roundTrip = sample
       }
     }
     if probe.path == path {
@@ -227,6 +276,7 @@ extension PathMachine {
     guard outstanding.contains(where: { $0.dueAt <= now }) else { return }
     let late = outstanding.filter { $0.dueAt <= now }
     outstanding.removeAll { $0.dueAt <= now }
+    self.late = (self.late + late).suffix(PathLimits.outstanding).filter { now < $0.sentAt + PathLimits.lateLasts }
     for probe in late where probe.purpose != .life { lostSize(probe, now, &actions) }
     for probe in late where probe.purpose == .life {
       let isLarge = probe.size >= PathLimits.largeProbe
@@ -253,6 +303,7 @@ extension Candidate {
   /// What was proven is not any more.
   mutating func forget() {
     misses = 0
+    roundTrip = nil
     largeMisses = 0
     isLargeProven = false
     answeredAt = 0

@@ -59,7 +59,8 @@ extension PathMachine {
       if present?.answeredAt == 0, present?.misses ?? 0 >= 2 { set(way, .probeAnswered, now, &actions) }
       return
     }
-    guard !rival.isSmall || present.isSmall else { return }
+    // What only reaches the peer, whose frames come from elsewhere, is no better than where they come from.
+    guard !rival.isSmall || present.isSmall, rival.heardAt != 0 else { return }
     let isCalm = switchedAt == 0 || now >= switchedAt + PathLimits.calm || now <= sessionSince + PathLimits.race
     // On the same network rather than through the router and back.
     let isNearer = rival.kind == .lan && present.kind != .lan && own <= other
@@ -71,7 +72,9 @@ extension PathMachine {
 
   private mutating func punish(_ way: Path, _ now: UInt64) {
     guard way != .relay else { return }
+    let wasGood = history.last.map { $0.path == way && now > $0.since + PathLimits.forgiven } ?? false
     change(way) {
+      if wasGood { $0.failures = 0 }
       $0.failures = min($0.failures + 1, 8)
       $0.penaltyUntil = now + min(PathLimits.penalty << UInt64($0.failures - 1), PathLimits.mostPenalty)
       $0.isLargeProven = false
@@ -104,10 +107,11 @@ extension PathMachine {
       owesSince = 0
       // Life on the path itself ends a trial; life elsewhere does not.
       if let trial, !trial.needsAnswer, activity.onPathAt > trial.began { self.trial = nil }
-    } else if owesSince == 0 {
+    } else if owesSince == 0 || sign > owesSince {
       // After a rest nothing is known any more: the first packet does not wait for its answer alone.
       owesSince = now > sign + PathLimits.rest ? now - PathLimits.silence : now
     }
+    if sign > silentSince { silentSince = 0 }
     // Used again after a rest: whatever waits for use begins.
     if nextRoundAt == 0, round == nil, hasSession, !isRelayOnly, path == .relay, isInUse(now) { nextRoundAt = now }
   }
@@ -115,8 +119,9 @@ extension PathMachine {
   /// Through the relay the peer says that it may not hear us: the direct path is asked at once, unless it just answered.
   mutating func called(_ now: UInt64) {
     guard hasSession, hasBeacon, case .direct = path, trial == nil || trial?.needsAnswer == false,
-      now >= (self[path]?.answeredAt ?? 0) + PathLimits.silence
+      now >= (self[path]?.answeredAt ?? 0) + PathLimits.silence, now >= calledAt + PathLimits.recent || calledAt == 0
     else { return }
+    calledAt = now
     trial = Trial(began: now, nextAt: now, needsAnswer: true)
   }
 
@@ -125,26 +130,36 @@ extension PathMachine {
   /// When the present path counts as silent, if nothing comes.
   private var silentAt: UInt64? {
     guard owesSince != 0, hasSession, path != .none, trial == nil else { return nil }
-    return owesSince + PathLimits.silence
+    // The longer nothing answers, the rarer it is asked: a peer that is away costs little.
+    let patience = silentSince == 0 ? 0 : min((triedInVainAt - silentSince) / 16, PathLimits.mostTrialGap)
+    return max(owesSince + PathLimits.silence, triedInVainAt + patience)
   }
 
   private mutating func runTrial(_ now: UInt64, _ actions: inout [Action]) {
     if trial == nil, let silentAt, now >= silentAt, isWatched {
       trial = Trial(began: now, nextAt: now)
-      if hasBeacon { actions.append(.renewRelay) }
-      verifySize(now, &actions)
+      verifySize(after: PathLimits.recent, now, &actions)
     }
     guard var running = trial, now >= running.nextAt else { return }
     if running.sent == PathLimits.trialProbes {
+      // The last ones may still be answered.
+      if let last = outstanding.filter({ $0.path == path }).map(\.dueAt).max(), last > now {
+        running.nextAt = last
+        trial = running
+        return
+      }
       trial = nil
       owesSince = 0
+      if silentSince == 0 { silentSince = running.began }
+      triedInVainAt = now
       // Nothing answers, on any way: the peer is gone, or it lost the session.
       actions.append(.suspectSession)
       // Whatever came last may have been lost on the way; both are asked again while packets are sent.
       return
     }
     probe(path, PathLimits.smallProbe, now, &actions)
-    if path != .relay { probe(.relay, PathLimits.smallProbe, now, &actions) }
+    if running.sent == 1, hasBeacon { actions.append(.renewRelay) }
+    if path != .relay, running.sent > 0 { probe(.relay, PathLimits.smallProbe, now, &actions) }
     if running.sent % 2 == 1 {
       for candidate in candidates where candidate.path != path && candidate.misses < 10 {
         probe(candidate.path, PathLimits.smallProbe, now, &actions)
@@ -155,9 +170,9 @@ extension PathMachine {
     trial = running
     // What answered before the path was known to be dead: now it is.
     if isPathDead {
-      let alternatives = ([relay] + candidates).filter {
-        $0.path != path && $0.answeredAt >= running.began && now >= $0.penaltyUntil
-      }
+      let living = ([relay] + candidates).filter { $0.path != path && $0.answeredAt >= running.began }
+      let unpunished = living.filter { now >= $0.penaltyUntil }
+      let alternatives = unpunished.isEmpty ? living : unpunished
       if let best = alternatives.min(by: { preference($0) < preference($1) }) {
         punish(path, now)
         set(best.path, .silent, now, &actions)
@@ -229,7 +244,9 @@ extension PathMachine {
     if let trial { deadline = min(deadline, trial.nextAt) }
     for probe in outstanding { deadline = min(deadline, probe.dueAt) }
     if hasSession {
-      if nextRoundAt != 0, round == nil, activity.sentAt != 0 { deadline = min(deadline, nextRoundAt) }
+      if nextRoundAt != 0, round == nil, isInUse(now) || now <= sessionSince + PathLimits.second {
+        deadline = min(deadline, nextRoundAt)
+      }
       if isWatched { deadline = min(deadline, watchedAt + PathLimits.watchGap) }
       if isWatched, let silentAt { deadline = min(deadline, silentAt) }
     }
@@ -239,15 +256,14 @@ extension PathMachine {
   mutating func runTimers(_ now: UInt64, _ actions: inout [Action]) {
     expireProbes(now, &actions)
     runTrial(now, &actions)
-    if nextRoundAt != 0, round == nil, now >= nextRoundAt, hasSession {
-      if isInUse(now) || now <= sessionSince + PathLimits.second {
-        nextRoundAt = 0
-        beginRound(now, calls: path == .relay || isUnsettled, &actions)
-      } else {
-        nextRoundAt = 0
-      }
+    if nextRoundAt != 0, round == nil, now >= nextRoundAt, hasSession,
+      isInUse(now) || now <= sessionSince + PathLimits.second
+    {
+      nextRoundAt = 0
+      beginRound(now, calls: path == .relay || isUnsettled, &actions)
     }
     runRound(now, &actions)
     runSearch(now, &actions)
+    if trial == nil, isWatched { verifySize(after: PathLimits.verifyGap, now, &actions) }
   }
 }

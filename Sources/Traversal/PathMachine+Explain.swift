@@ -47,13 +47,17 @@ extension PathMachine {
       return trial != nil ? "in use, silent: being tried" : reason.rawValue
     }
     if way.path == .relay {
-      return path == .none ? "not needed yet" : "kept as the fallback: a direct path is used"
+      if way.misses > 0 {
+        return "the fallback, did not answer the last \(way.misses == 1 ? "probe" : "\(way.misses) probes")"
+      }
+      return way.answers == 0 ? "the fallback, not tried yet" : "the fallback: a direct path is used"
     }
     if way.penaltyUntil > now {
       return "left for silence, tried again as a path in \((way.penaltyUntil - now) / 1_000_000_000) s"
     }
     if way.probes == 0 { return hasSession ? "not tried yet" : "not tried: there is no session" }
     if way.answers == 0 {
+      if way.misses == 0 { return "being tried" }
       if way.heardAt != 0 { return "its frames come from there, probes to there are not answered: filtered one way" }
       return "no answer: a NAT or firewall filters, or the address is not reachable from here"
     }
@@ -68,6 +72,10 @@ extension PathMachine {
     guard let present = history.last else { return ["no path: \(PathReason.noCandidate.rawValue)"] }
     func age(_ time: UInt64) -> String { "\((now &- min(time, now)) / 1_000_000_000) s" }
     var lines = ["\(present.path.description) for \(age(present.since)): \(present.reason.rawValue)"]
+    if let search, search.hasEvidence {
+      let state = search.isSearching ? "the search goes on" : "the search is over"
+      lines.append("packets up to \(min(search.limit, ceiling)) bytes in one frame, \(state)")
+    }
     if isRelayOnly {
       lines.append("no direct path is tried: relay only")
     } else if let next = nextAttempt(now: now) {

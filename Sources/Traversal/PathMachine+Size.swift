@@ -9,7 +9,7 @@ extension PathMachine {
   /// Forgets what the last path took.
   mutating func beginSearch(_ now: UInt64, _ actions: inout [Action]) {
     outstanding.removeAll { $0.purpose != .life }
-    verifiedAt = 0
+    verifiedAt = now
     guard path != .none else {
       search = nil
       return
@@ -27,9 +27,10 @@ extension PathMachine {
     probe(path, PathLimits.smallProbe, now, &actions)
   }
 
-  /// A silent path may be one that swallows what is large: asked with the first probe of life, at most every 5 s.
-  mutating func verifySize(_ now: UInt64, _ actions: inout [Action]) {
-    guard isSearchAllowed(now), let search, search.limit > PathMTUSearch.floor, now >= verifiedAt + PathLimits.recent,
+  /// A path may begin to swallow what is large while what is small, or comes the other way, looks well: the size is asked
+  /// every 10 s while packets are sent, and with the first probe of a trial.
+  mutating func verifySize(after gap: UInt64, _ now: UInt64, _ actions: inout [Action]) {
+    guard isSearchAllowed(now), let search, search.limit > PathMTUSearch.floor, now >= verifiedAt + gap,
       !outstanding.contains(where: { $0.purpose == .verify })
     else { return }
     verifiedAt = now
@@ -40,9 +41,9 @@ extension PathMachine {
   mutating func lostSize(_ probe: Probe, _ now: UInt64, _ actions: inout [Action]) {
     guard probe.path == path, search != nil else { return }
     if !isAlive(since: probe.sentAt) {
-      // The path's loss, not the size's: the search begins again when there is life.
+      // The path's loss, not the size's: the search goes on when there is life.
       sizeDoubts = 0
-      if probe.purpose == .search { beginSearch(now, &actions) }
+      if probe.purpose == .search { search?.abandon() }
       return
     }
     if probe.purpose == .search {

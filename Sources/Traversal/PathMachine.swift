@@ -6,7 +6,7 @@
 // - With a session, all ways race: a round of probes (sealed pings) to each endpoint and through the relay. A way may
 //   carry data when a small probe and one of data size were answered. Direct goes before the relay, then the shorter
 //   round trip, by a quarter at least, and never twice in a minute.
-// - While packets are sent, the path owes signs of life: 1 s after the first packet without one, probes; two of them
+// - While packets are sent, the path owes signs of life: 0.8 s after the first packet without one, probes; four of them
 //   unanswered while another way answers, and that way is taken. When nothing answers, the session is in doubt.
 // - While the path is the relay, or not the best one can be had, rounds go on as long as the peer is used: at once,
 //   then at growing distances with jitter; at once again when either end's network changes.
@@ -34,6 +34,8 @@ package struct PathMachine: Sendable {
     case moved(Endpoint)
     /// A probe or a list of candidates came through the relay: the peer is in doubt about the direct path, or tries ways.
     case calledThroughRelay
+    /// The beacon has another address: what was found of the relay holds no more, and the worker forgot the path's limit.
+    case relayMoved
     /// A probe was answered. The answer may have come another way than the probe went.
     case probeAnswered(ProbeID)
     /// The kernel refused a datagram to there (ICMP error, no route).
@@ -99,6 +101,16 @@ package struct PathMachine: Sendable {
 
   // Probes under way, a round of them, a trial of the present path.
   var outstanding: [Probe] = []
+  /// Those that were given up, for a while: an answer proves its way whenever it comes.
+  var late: [Probe] = []
+  /// What is left for endpoints that never showed life, and when it was last filled up.
+  var strangerBudget = PathLimits.strangerProbes
+  var strangerBudgetAt: UInt64 = 0
+  var toldRoundAt: UInt64 = 0
+  var calledAt: UInt64 = 0
+  /// Since when trials find no life on any way, and the end of the last of them.
+  var silentSince: UInt64 = 0
+  var triedInVainAt: UInt64 = 0
   var nextProbe: ProbeID = 1
   var round: Round?
   var roundsInVain: UInt8 = 0
@@ -142,11 +154,17 @@ package struct PathMachine: Sendable {
     case .handshakeHeard(let from): heard(from, now, &actions)
     case .moved(let from): moved(from, now, &actions)
     case .calledThroughRelay: called(now)
+    case .relayMoved:
+      relay.forget()
+      guard path == .relay else { break }
+      toldLimit = 0
+      beginSearch(now, &actions)
+      if isInUse(now) { beginRound(now, calls: false, &actions) }
     case .probeAnswered(let id): answered(id, now, &actions)
     case .sendFailed(let to):
       guard path == .direct(to) else { break }
-      errors += 1
-      if errors >= 3 { leave(.sendErrors, now, &actions) }
+      errors = min(errors + 1, 3)
+      if errors == 3 { leave(.sendErrors, now, &actions) }
     case .tooBig(let way, let size, let limit): refusedSize(way, size, limit, now, &actions)
     case .networkChanged: distrustEverything(now, &actions)
     case .tick: break
@@ -179,6 +197,8 @@ package struct PathMachine: Sendable {
       }
       return
     }
+    // With a session only probes move a path that there is.
+    if hasSession, path != .none { return hurry(now) }
     let first = candidates.first
     if case .direct = path {
       // The directory knows better than an unproven guess, never than what answered.
@@ -191,7 +211,7 @@ package struct PathMachine: Sendable {
     }
     guard path == .none || (reason == .noEndpoint && first != nil) else { return }
     if let first {
-      set(first.path, first.kind == .seen ? .peerMoved : .directoryEndpoint, now, &actions)
+      set(first.path, first.kind == .seen ? .cameFromThere : .directoryEndpoint, now, &actions)
     } else if hasBeacon, hasRecord {
       set(.relay, .noEndpoint, now, &actions)
     }
@@ -228,11 +248,13 @@ package struct PathMachine: Sendable {
     guard !isRelayOnly else { return }
     if let known = self[.direct(from)] {
       handshakeWentDirect = true
-      if !isDirectAlive, now >= known.penaltyUntil, path != .direct(from) {
+      // It may be a recording, or a way that is open in one direction: with a session a probe tells.
+      if hasSession, path != .none {
+        if path != .direct(from) { probe(.direct(from), PathLimits.smallProbe, now, &actions) }
+      } else if !isDirectAlive, now >= known.penaltyUntil, path != .direct(from) {
         set(.direct(from), .handshakeAnswered, now, &actions)
       }
-    } else if path == .none {
-      add(from, .seen)
+    } else if path == .none, add(from, .seen) {
       set(.direct(from), .handshakeAnswered, now, &actions)
     }
   }
@@ -247,10 +269,12 @@ package struct PathMachine: Sendable {
     guard isUp != hasSession else { return }
     hasSession = isUp
     outstanding = []
+    late = []
     round = nil
     trial = nil
     move = nil
     owesSince = 0
+    silentSince = 0
     guard isUp else { return }
     beginSearch(now, &actions)
     sessionSince = now
@@ -275,20 +299,32 @@ package enum PathLimits {
   static let second: UInt64 = 1_000_000_000
   package static let candidates = 12
   static let outstanding = 48
+  static let verifyGap = 10 * second
+  static let lateLasts = 5 * second
+  /// Probes to endpoints that never showed life: a round of some and its repetitions at once, then one a second. Whoever
+  /// names addresses of others has them hit by no more.
+  package static let strangerProbes = 40
+  static let strangerGap = second
+  /// Endpoints with one address.
+  static let portsOfOne = 3
+  static let toldGap = 5 * second
   /// Inner bytes of a probe that only asks, and of one that stands for data: the least MTU of IPv6.
   package static let smallProbe = 50
   package static let largeProbe = 1280
   /// A peer that nothing was sent to for this long is not in use: no rounds, no probes, no wake-ups.
   package static let useLasts = 120 * second
   /// Packets were sent and no sign of life came for this long: the path is tried.
-  package static let silence = second
-  static let trialGap = 250 * millisecond
+  package static let silence = 800 * millisecond
+  static let trialGap = 200 * millisecond
   static let trialProbes = 9
+  static let mostTrialGap = 30 * second
+  /// A path that lived for this long before it died begins with the first penalty again.
+  static let forgiven = 600 * second
   /// Probes of a trial without answer after which a direct path, and the relay, is dead, if another way answers. The
   /// relay is two ways long and loses twice.
   static let deadlyMisses = (direct: 4, relay: 7)
   /// While packets are sent the counters are looked at this often.
-  static let watchGap = second
+  static let watchGap = 500 * millisecond
   static let watchLasts = 5 * second
   /// When the volleys of a round leave.
   static let volleys: [UInt64] = [0, 250 * millisecond, 750 * millisecond]
@@ -302,7 +338,7 @@ package enum PathLimits {
   /// How long after the begin of a session the race is open.
   static let race = 5 * second
   static let probeTimeout = second
-  static let leastProbeTimeout = 300 * millisecond
+  static let leastProbeTimeout = 200 * millisecond
   /// For the old path of a peer that speaks from elsewhere: soon enough for two more round trips.
   static let movePatience = 20 * millisecond
   static let handshakeSilence = 5 * second

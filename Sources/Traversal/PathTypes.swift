@@ -16,6 +16,7 @@ package enum PathReason: String, Sendable, CaseIterable {
   case handshakeAnswered = "the handshake was answered from there"
   case handshakeRelayed = "the handshake was answered through the relay"
   case peerMoved = "the peer moved there, and answered a probe"
+  case cameFromThere = "its frames come from there, and no other way is known"
   case probeAnswered = "probes were answered directly, small and at data size"
   case smallOnly = "probes were answered directly, but not at data size"
   case faster = "its round trip is shorter by a quarter"
@@ -99,6 +100,12 @@ package struct Candidate: Equatable, Sendable {
   init(path: Path, kind: CandidateKind) {
     self.path = path
     self.kind = kind
+  }
+
+  /// nil: the relay.
+  var endpoint: Endpoint? {
+    if case .direct(let endpoint) = path { return endpoint }
+    return nil
   }
 
   /// Small probes pass, those of data size do not.

@@ -42,6 +42,7 @@ extension Node {
   func discover() {
     guard let beacon else { return }
     discoverSentAt = Clock.now()
+    isDiscoverAwaited = true
     let message = BeaconMessage.discover(node: node ?? 0, key: store.identity.publicKey)
     tell(.sendDatagram(message.encoded(), to: beacon))
   }
@@ -49,12 +50,21 @@ extension Node {
   func receive(_ message: BeaconMessage) {
     switch message {
     case .discoverReply(let endpoint):
+      // One for each question, and soon: nothing else tells that it is an answer.
+      guard isDiscoverAwaited, let sentAt = discoverSentAt, Clock.now() < sentAt + 3_000_000_000 else {
+        return count("beacon-unexpected")
+      }
+      isDiscoverAwaited = false
       guard endpoint != observed else { return }
       let before = observed
       observed = endpoint
       logger.info("socket seen by the beacon", metadata: ["endpoint": "\(endpoint)"])
-      if let before, before.address != endpoint.address { networkChanged() }
       announce()
+      if let before, before.address != endpoint.address, Clock.now() > networkChangedAt + 10_000_000_000 {
+        networkChanged()
+      } else {
+        for peer in peers.values where isUsed(peer) { tellCandidates(to: peer) }
+      }
     case .punchCommand(let endpoint):
       guard !configuration.isRelayOnly else { return count("punch-ignored") }
       tally("punch-commands")
@@ -104,12 +114,13 @@ extension Node {
 
   /// Addresses of this machine changed: everybody learns the new ones, and paths are tried anew.
   func networkChanged() {
+    networkChangedAt = Clock.now()
     Task { await findBeacon() }
     discover()
     // A frame from the new address is what moves us in the peer's table: probes are the first.
     for peer in peers.values where peer.handshake.currentSession != nil {
+      offerEndpoints(to: peer)
       walk(peer, .networkChanged)
-      tellCandidates(to: peer)
     }
   }
 }

@@ -85,8 +85,16 @@ extension Node {
     for address in lanAddresses { endpoints.append(Endpoint(address: address, port: port)) }
     var distinct: [Endpoint] = []
     for endpoint in endpoints where !distinct.contains(endpoint) { distinct.append(endpoint) }
-    sendControl(TunnelControl.candidates(distinct).encoded(), to: peer)
+    let message = TunnelControl.candidates(distinct).encoded()
+    sendControl(message, to: peer)
+    // The path may be what is being left.
+    if case .direct = peer.enginePath, let beacon, Clock.now() < networkChangedAt + 3_000_000_000 {
+      sendControl(message, to: peer, path: .relay(beacon: beacon))
+    }
   }
+
+  /// Packets were sent lately.
+  func isUsed(_ peer: PeerState) -> Bool { Clock.now() < peer.lastUse + Keepalive.useLasts }
 
   /// Private addresses mean something on the peer's own networks only: on one that we are on, too, or behind the same
   /// NAT. Others are tried when this machine has an address of their family.
@@ -103,6 +111,7 @@ extension Node {
     for peer in peers.values {
       walk(peer, .beacon(isAvailable: beacon != nil))
       publishPath(of: peer)
+      walk(peer, .relayMoved)
     }
   }
 

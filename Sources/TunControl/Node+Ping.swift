@@ -32,7 +32,10 @@ extension Node {
   /// Sends a ping that nobody waits for, whose inner frame has `size` bytes; its answer updates the round trip and goes
   /// to the path machine.
   func probe(_ peer: PeerState, _ id: ProbeID? = nil, path: EnginePath? = nil, size: Int = PathLimits.smallProbe) {
-    if pings.count > 4096 { pings = pings.filter { $0.value.waiter != nil } }
+    if pings.count > 4096 {
+      let old = Clock.now() - 6_000_000_000
+      pings = pings.filter { $0.value.waiter != nil || $0.value.sentAt > old }
+    }
     _ = sendPing(to: peer, network: 0, path: path, size: size, probe: id, waiter: nil)
   }
 

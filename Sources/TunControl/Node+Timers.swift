@@ -145,10 +145,10 @@ extension Node {
 
   /// Whether the machine slept since the last call: the boot-time clock went on, the monotonic one stood.
   private func noteSleep() -> Bool {
-    let offset = pt_boottime() &- pt_monotonic()
-    defer { sleptFor = offset }
-    guard offset > sleptFor &+ 1_000_000_000 else { return false }
-    logger.info("this machine slept", metadata: ["seconds": "\((offset - sleptFor) / 1_000_000_000)"])
+    let before = sleptFor
+    sleptFor = Clock.sleep()
+    guard sleptFor > before + 1_000_000_000 else { return false }
+    logger.info("this machine slept", metadata: ["seconds": "\((sleptFor - before) / 1_000_000_000)"])
     return true
   }
 }

@@ -20,7 +20,6 @@ import Naming
 import NIOCore
 import Rendezvous
 import Session
-import Shim
 import Synchronization
 import Wire
 
@@ -73,6 +72,8 @@ package actor Node {
   /// Where the beacon sees our socket.
   var observed: Endpoint?
   var discoverSentAt: UInt64?
+  var isDiscoverAwaited = false
+  var networkChangedAt: UInt64 = 0
   var lanAddresses: [IPv6Address] = []
 
   // Timers
@@ -82,8 +83,7 @@ package actor Node {
   var nextDiscover: UInt64 = 0
   var nextSurvey: UInt64 = 0
   var nextLinkCheck: UInt64 = .max
-  /// How far the boot-time clock is ahead of the monotonic one: the time that the machine has slept.
-  var sleptFor: UInt64 = pt_boottime() &- pt_monotonic()
+  var sleptFor = Clock.sleep()
 
   // Trust messages on port 444
   var trustMessages: [UInt32: TrustQueue] = [:]

@@ -49,6 +49,13 @@ package enum Clock {
   /// Nanoseconds since 1970.
   package static func wall() -> UInt64 { read(CLOCK_REALTIME) }
 
+  /// Nanoseconds that the machine slept since it booted: how far the boot-time clock is ahead of the monotonic one.
+  package static func sleep() -> UInt64 {
+    // In this order, and the later one is never behind.
+    let awake = read(CLOCK_MONOTONIC)
+    return read(CLOCK_BOOTTIME) - awake
+  }
+
   private static func read(_ clock: clockid_t) -> UInt64 {
     var now = timespec()
     clock_gettime(clock, &now)

@@ -22,7 +22,7 @@ struct PathBench {
   var isAnswered = true
   var activity = PathActivity()
   private(set) var log: [(at: UInt64, action: PathMachine.Action)] = []
-  private var answers: [(at: UInt64, id: ProbeID)] = []
+  private var answers: [(at: UInt64, id: ProbeID, path: Path)] = []
   private var nextPacket: UInt64 = 0
 
   static func endpoint(_ last: UInt32, port: UInt16 = 4000) -> Endpoint {
@@ -39,7 +39,7 @@ struct PathBench {
     for action in machine.handle(event, activity: activity, now: now) {
       log.append((now, action))
       guard case .probe(let id, let path, let size) = action, let way = ways[path], size <= way.limit else { continue }
-      answers.append((now + way.roundTrip, id))
+      answers.append((now + way.roundTrip, id, path))
     }
   }
 
@@ -71,6 +71,9 @@ struct PathBench {
       if let index = answers.firstIndex(where: { $0.at <= now }) {
         let answer = answers.remove(at: index)
         activity.receivedAt = now
+        // The answer is a frame from there.
+        if answer.path == machine.path { activity.onPathAt = now }
+        if case .direct(let from) = answer.path, answer.path != machine.path { feed(.moved(from)) }
         feed(.probeAnswered(answer.id))
         continue
       }
