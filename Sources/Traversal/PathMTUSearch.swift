@@ -5,6 +5,7 @@
 // as an inner frame of n bytes, so `limit` is what the engine takes as it is (`EngineCommand.setPathLimit`).
 //
 // Rules:
+// - PathMachine takes full size for granted until there is evidence (`hasEvidence`).
 // - Until the first answer `limit` is the base, 1280: any path that carries IPv6 without tunnels of its own takes it
 //   or nearly, and it is what the kernel may always send. Larger packets hear Packet Too Big for the one round trip
 //   that the first probe needs, which is the ceiling itself: most paths take it, and the search is over.
