@@ -56,6 +56,7 @@ var rooms: [Room] = [
   room("LinkIO", ["Wire", "Shim"]),
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
   room("Traversal", ["Wire"]),
+  room("PortMapping", ["Wire"]),
   room("Streams", ["Wire"]),
   room("LocalSocket", ["Wire", "JSON"]),
   room("Services", ["Wire", "JSON"]),
@@ -66,7 +67,8 @@ var rooms: [Room] = [
   room(
     "TunControl",
     [
-      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "Streams", "LocalSocket", "Services",
+      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "Streams",
+      "LocalSocket", "Services",
       "Gateway", "Directory", "Naming", "Rendezvous",
     ],
     [nioCore, nioPosix, logging, toml]),
@@ -84,6 +86,7 @@ var rooms: [Room] = [
   room("LocalSocketTests", ["SeededRandom", "LocalSocket", "Wire"], kind: .tests),
   room("ServicesTests", ["SeededRandom", "Services", "Wire"], kind: .tests),
   room("TraversalTests", ["SeededRandom", "Traversal", "Wire", "Simulator"], kind: .tests),
+  room("PortMappingTests", ["PortMapping", "Wire"], kind: .tests),
   room(
     "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "JSON", "Session"],
     [nioCore, nioPosix, logging], kind: .tests),
@@ -95,7 +98,7 @@ var rooms: [Room] = [
     "TunControlTests",
     [
       "SeededRandom", "TunControl", "Gateway", "Services", "Streams", "Wire", "JSON", "Session", "LocalSocket", "Shim",
-      "Directory", "Rendezvous", "Engine", "PilotTunCommand", "PilotctlCommand",
+      "PortMapping", "Directory", "Rendezvous", "Engine", "PilotTunCommand", "PilotctlCommand",
     ],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests
