@@ -42,11 +42,13 @@ func room(
     target = .target(
       name: name, dependencies: dependencies, path: "Shim",
       cSettings: [.unsafeFlags(["-O2"])], linkerSettings: [.linkedLibrary("mnl")])
+  case .upnp:
+    target = .target(name: name, dependencies: dependencies, linkerSettings: [.linkedLibrary("miniupnpc")])
   }
   return Room(name: name, target: target, needs: needs)
 }
 
-enum Kind { case library, program, tests, shim }
+enum Kind { case library, program, tests, shim, upnp }
 
 var rooms: [Room] = [
   room("Shim", [], [.product(name: "Crypto", package: "swift-crypto")], kind: .shim),
@@ -57,6 +59,7 @@ var rooms: [Room] = [
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
   room("Traversal", ["Wire"]),
   room("PortMapping", ["Wire"]),
+  room("UPnPClient", [], kind: .upnp),
   room("Streams", ["Wire"]),
   room("LocalSocket", ["Wire", "JSON"]),
   room("Services", ["Wire", "JSON"]),
@@ -67,7 +70,7 @@ var rooms: [Room] = [
   room(
     "TunControl",
     [
-      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "Streams",
+      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "UPnPClient", "Streams",
       "LocalSocket", "Services",
       "Gateway", "Directory", "Naming", "Rendezvous",
     ],

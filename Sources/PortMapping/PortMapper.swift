@@ -12,7 +12,7 @@
 // - Without success: again after 15 minutes, or on another network.
 // - Answers count from the server's endpoint only, those of PCP with our nonce, and while the question is open.
 
-package import Wire
+import Wire
 
 package struct PortMapper: Sendable {
   /// Seconds asked for.
@@ -129,7 +129,8 @@ package struct PortMapper: Sendable {
         actions.append(.send(PCPMessage.mapRequest(gone, lifetime: 0, client: network.local)))
       case .natPMP:
         actions.append(.send(NATPMPMessage.mapRequest(internalPort: internalPort, externalPort: 0, lifetime: 0)))
-      case .upnp: actions.append(.upnp(.unmap(externalPort: wish.port)))
+      // A call under way says its port when it is too late; the lease ends by itself.
+      case .upnp: if mapping != nil { actions.append(.upnp(.unmap(externalPort: wish.port))) }
       }
     }
     forget(&actions)

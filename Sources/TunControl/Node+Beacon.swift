@@ -85,10 +85,14 @@ extension Node {
   /// What the registry shall tell others about our socket.
   var announcement: Announcement {
     let port = engine.localEndpoint.port
-    let lan = lanAddresses.map { Endpoint(address: $0, port: port) }
+    var lan = lanAddresses.map { Endpoint(address: $0, port: port) }
+    // Behind a second NAT, or one with several addresses, it is one way among others.
+    if let mapped = mappedEndpoint, mapped != leadingMappedEndpoint { lan.append(mapped) }
     let listen: String
     if let advertise = configuration.advertise {
       listen = advertise.description
+    } else if let mapped = leadingMappedEndpoint {
+      listen = mapped.description
     } else if let observed, !observed.address.isLoopback {
       listen = observed.description
     } else {
@@ -105,6 +109,7 @@ extension Node {
   /// Addresses of this machine changed: everybody learns the new ones, and paths are tried anew.
   func networkChanged() {
     Task { await findBeacon() }
+    Task { await findMappingServer() }
     discover()
     // A frame from the new address is what moves us in the peer's table: probes are the first.
     for peer in peers.values where peer.handshake.currentSession != nil {

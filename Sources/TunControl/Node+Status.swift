@@ -24,7 +24,8 @@ extension Node {
       "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
-      "rendezvous": await rendezvousStatus(), "dns": dnsStatus(), "offloads": offloadStatus(),
+      "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(),
+      "dns": dnsStatus(), "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
       "pending_requests": JSONValue(directory.pendingHandshakes().count),
     ]
