@@ -43,6 +43,9 @@ package struct PortMapper: Sendable {
   /// Why there is none; nil while that is not known yet.
   package private(set) var problem: MappingProblem?
 
+  /// Datagrams of others, of another mapping, or of no protocol that we know.
+  package private(set) var ignored: UInt64 = 0
+
   private let internalPort: UInt16
   private var network: MappingNetwork?
   private var service = MappingProtocol.pcp
@@ -77,11 +80,16 @@ package struct PortMapper: Sendable {
     switch event {
     case .network(let network): enter(network, now, entropy, &actions)
     case .received(let from, let bytes):
-      guard from == network?.server else { break }
+      guard from == network?.server else {
+        ignored += 1
+        break
+      }
       if let response = PCPMessage.Response(bytes) {
         hear(response, now, entropy, &actions)
       } else if let response = NATPMPMessage.Response(bytes) {
         hear(response, now, entropy, &actions)
+      } else {
+        ignored += 1
       }
     case .refused:
       // A server that we know restarts: it is asked again, as if it had said nothing.
@@ -221,7 +229,10 @@ package struct PortMapper: Sendable {
     }
     guard question?.subject == .pcp else { return }
     if let answered = response.mapping {
-      guard answered.nonce == nonce, answered.internalPort == internalPort else { return }
+      guard answered.nonce == nonce, answered.internalPort == internalPort else {
+        ignored += 1
+        return
+      }
     } else {
       // The header alone has no nonce: enough to try another way, not to believe anything else.
       guard response.result == .unsupportedVersion || response.result == .unsupportedOpcode else { return }
@@ -273,8 +284,9 @@ package struct PortMapper: Sendable {
 
   /// The server lost its mappings. Not all its clients at once.
   private mutating func hurry(_ now: UInt64, _ entropy: UInt64) {
-    guard question == nil, now >= askedAt + 10 * Self.second else { return }
-    renewAt = now + entropy % (5 * Self.second)
+    guard question == nil else { return }
+    let soon = max(now, askedAt + 10 * Self.second) + entropy % (5 * Self.second)
+    renewAt = min(renewAt ?? soon, soon)
   }
 
   private mutating func grant(

@@ -76,7 +76,7 @@ package enum MappingProblem: Equatable, Sendable, CustomStringConvertible {
 
   package var description: String {
     switch self {
-    case .noGateway: "no default gateway for IPv4"
+    case .noGateway: "no default gateway for IPv4 at the address of the tunnel's socket"
     case .noService(let upnp): "no answer by PCP and NAT-PMP; UPnP: \(upnp)"
     case .refused(let service, let text): "\(service.rawValue) at the gateway: \(text)"
     case .useless(let service, let text): "\(service.rawValue) at the gateway: \(text)"

@@ -86,8 +86,8 @@ extension Node {
   var announcement: Announcement {
     let port = engine.localEndpoint.port
     var lan = lanAddresses.map { Endpoint(address: $0, port: port) }
-    // Behind a second NAT, or one with several addresses, it is one way among others.
-    if let mapped = mappedEndpoint, mapped != leadingMappedEndpoint { lan.append(mapped) }
+    // First: pilot-rendezvous takes one at our outer address for the port that everybody shall use, and keeps eight.
+    if let mapped = mappedEndpoint { lan.insert(mapped, at: 0) }
     let listen: String
     if let advertise = configuration.advertise {
       listen = advertise.description

@@ -12,10 +12,19 @@ extension Node {
   /// Nobody shall reach us directly with `relay-only`.
   private var wantsPortMapping: Bool { configuration.portMapping == .auto && !configuration.isRelayOnly }
 
+  /// Where our port could be mapped: the gateway, if the way there begins where our socket is.
+  var mappingNetwork: MappingNetwork? {
+    let bound = configuration.listen.address
+    guard let network = DefaultGateway.network(except: configuration.interface),
+      bound == IPv6Address(high: 0, low: 0) || bound.mappedIPv4 == 0 || bound == network.local
+    else { return nil }
+    return network
+  }
+
   /// At the start, and when addresses of this machine changed.
   func findMappingServer() async {
     guard wantsPortMapping, !isStopping else { return }
-    let network = DefaultGateway.network(except: configuration.interface)
+    let network = mappingNetwork
     if portMapper == nil { portMapper = PortMapper(internalPort: engine.localEndpoint.port, entropy: entropy.next()) }
     guard network != mappingSocket?.network else { return drive(.network(network)) }
     await leaveMappingServer()

@@ -7,6 +7,7 @@ import Glibc
 import JSON
 import LinkIO
 import Naming
+import PortMapping
 import Session
 import Traversal
 import Wire
@@ -93,6 +94,7 @@ extension Node {
   private func dropStatus() -> JSONValue {
     var drops = counts
     for (name, number) in gateway.counts { drops[name, default: 0] += number }
+    if let ignored = portMapper?.ignored, ignored > 0 { drops["port-mapping-ignored"] = ignored }
     for drop in engine.drops() { drops[drop.reason, default: 0] += drop.count }
     return .object(drops.mapValues { JSONValue($0) })
   }

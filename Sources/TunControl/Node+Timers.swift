@@ -135,7 +135,7 @@ extension Node {
     let addresses = LocalAddresses.list(except: configuration.interface)
     guard addresses != lanAddresses else {
       // Only the way out is another one.
-      if DefaultGateway.network(except: configuration.interface) != mappingSocket?.network {
+      if mappingNetwork != mappingSocket?.network {
         Task { await findMappingServer() }
       }
       return
