@@ -42,11 +42,13 @@ func room(
     target = .target(
       name: name, dependencies: dependencies, path: "Shim",
       cSettings: [.unsafeFlags(["-O2"])], linkerSettings: [.linkedLibrary("mnl")])
+  case .upnp:
+    target = .target(name: name, dependencies: dependencies, linkerSettings: [.linkedLibrary("miniupnpc")])
   }
   return Room(name: name, target: target, needs: needs)
 }
 
-enum Kind { case library, program, tests, shim }
+enum Kind { case library, program, tests, shim, upnp }
 
 var rooms: [Room] = [
   room("Shim", [], [.product(name: "Crypto", package: "swift-crypto")], kind: .shim),
@@ -56,6 +58,8 @@ var rooms: [Room] = [
   room("LinkIO", ["Wire", "Shim"]),
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
   room("Traversal", ["Wire"]),
+  room("PortMapping", ["Wire"]),
+  room("UPnPClient", [], kind: .upnp),
   room("Streams", ["Wire"]),
   room("LocalSocket", ["Wire", "JSON"]),
   room("Services", ["Wire", "JSON"]),
@@ -66,7 +70,8 @@ var rooms: [Room] = [
   room(
     "TunControl",
     [
-      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "Streams", "LocalSocket", "Services",
+      "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "UPnPClient", "Streams",
+      "LocalSocket", "Services",
       "Gateway", "Directory", "Naming", "Rendezvous",
     ],
     [nioCore, nioPosix, logging, toml]),
@@ -84,6 +89,7 @@ var rooms: [Room] = [
   room("LocalSocketTests", ["SeededRandom", "LocalSocket", "Wire"], kind: .tests),
   room("ServicesTests", ["SeededRandom", "Services", "Wire"], kind: .tests),
   room("TraversalTests", ["SeededRandom", "Traversal", "Wire", "Simulator"], kind: .tests),
+  room("PortMappingTests", ["PortMapping", "Wire"], kind: .tests),
   room(
     "DirectoryTests", ["SeededRandom", "Directory", "Rendezvous", "Wire", "JSON", "Session"],
     [nioCore, nioPosix, logging], kind: .tests),
@@ -95,7 +101,7 @@ var rooms: [Room] = [
     "TunControlTests",
     [
       "SeededRandom", "TunControl", "Gateway", "Services", "Streams", "Wire", "JSON", "Session", "LocalSocket", "Shim",
-      "Directory", "Rendezvous", "Engine", "PilotTunCommand", "PilotctlCommand",
+      "PortMapping", "Directory", "Rendezvous", "Engine", "PilotTunCommand", "PilotctlCommand",
     ],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests

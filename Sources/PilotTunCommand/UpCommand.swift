@@ -47,6 +47,8 @@ struct Up: AsyncParsableCommand {
   var listen: String?
   @Option(help: ArgumentHelp("Endpoint at which others reach this node.", valueName: "host:port"))
   var advertise: String?
+  @Option(help: "Have the router open a port (PCP, NAT-PMP, UPnP): auto or off (default auto).")
+  var portMapping: String?
   @Flag(help: "Accept packets of every node, not only of trusted ones.")
   var `public` = false
   @Flag(help: "Approve every request for trust.")
@@ -83,6 +85,7 @@ struct Up: AsyncParsableCommand {
       .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
       .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,
       .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
+      .portMapping: portMapping,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
     ]
     var flags = single.compactMapValues { $0.map { [$0] } }

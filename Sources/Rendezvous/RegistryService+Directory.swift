@@ -71,8 +71,9 @@ extension RegistryService {
       ]
       if reach.isRelay {
         members.append(("relay_only", .bool(true)))
-      } else if !node.lanAddresses.isEmpty {
-        members.append(("lan_addrs", .strings(node.lanAddresses.map(\.description))))
+      } else {
+        let others = node.lanAddresses.filter { $0 != reach.address }
+        if !others.isEmpty { members.append(("lan_addrs", .strings(others.map(\.description)))) }
       }
       return request.ok(members)
     }
@@ -89,8 +90,13 @@ extension RegistryService {
       configuration.advertisedBeacon ?? Endpoint(address: client.localHost, port: beaconPort)
     if node.isRelayOnly { return (beacon, true) }
     var endpoint = node.endpoint
-    // Behind a NAT the port that the beacon saw is the one that others can use; the client knows its own only.
-    if let seen = table.endpoint(of: node.id, now: now), seen.address == endpoint.address { endpoint.port = seen.port }
+    // An endpoint at the address that it registers from is a port that its router opened for everybody. Else, behind a
+    // NAT, the port that the beacon saw is the one that others can use; the client knows its own only.
+    if let open = node.lanAddresses.first(where: { $0.address == endpoint.address && !$0.address.isPrivate }) {
+      endpoint.port = open.port
+    } else if let seen = table.endpoint(of: node.id, now: now), seen.address == endpoint.address {
+      endpoint.port = seen.port
+    }
     if endpoint.port == 0 { return (beacon, true) }
     // A node that registered over loopback is on this machine, which the client has just reached.
     if endpoint.address.isLoopback, !client.host.isLoopback { endpoint.address = client.localHost }

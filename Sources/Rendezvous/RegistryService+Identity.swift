@@ -32,7 +32,7 @@ extension RegistryService {
       host = address
     }
     let lan = body.texts("lan_addrs").prefix(64).compactMap { Endpoint($0) }
-      .filter { $0.address.isPrivate && $0.port != 0 }.prefix(8)
+      .filter { ($0.address.isPrivate || $0.address == host) && $0.port != 0 }.prefix(8)
     let now = now
     let registration = Registration(
       key: key, wanted: body.id("node_id"), owner: Self.clipped(body.text("owner"), Self.ownerLimit),

@@ -16,6 +16,7 @@ package enum Setting: String, CaseIterable, Sendable {
   case mtu
   case listen
   case advertise
+  case portMapping = "port-mapping"
   case isPublic = "public"
   case trustAutoApprove = "trust-auto-approve"
   case networks = "network"

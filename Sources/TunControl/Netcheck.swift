@@ -43,7 +43,8 @@ package enum Netcheck {
       } catch { problem = ControlError(error) }
     }
     if targets.isEmpty, let problem { throw problem }
-    let report: NetcheckReport
+    async let router = services()
+    var report: NetcheckReport
     do {
       report = try ask(Array(targets.prefix(16)))
     } catch { throw ControlError(error) }
@@ -53,6 +54,7 @@ package enum Netcheck {
         hint: "UDP is blocked on the way, or the beacons do not run; "
           + report.beacons.map { "\($0.endpoint) \($0.hasRoute ? "no answer" : "no route")" }.joined(separator: ", "))
     }
+    report.router = await router
     return report
   }
 
@@ -102,7 +104,7 @@ package enum Netcheck {
   }
 
   /// Zero, or -errno.
-  private static func send(_ bytes: [UInt8], to target: Endpoint, fd: Int32, family: Int32) -> Int32 {
+  static func send(_ bytes: [UInt8], to target: Endpoint, fd: Int32, family: Int32) -> Int32 {
     var bytes = bytes
     return bytes.withUnsafeMutableBytes { buffer in
       var message = pt_send()
@@ -113,7 +115,7 @@ package enum Netcheck {
     }
   }
 
-  private static func receive(_ socket: borrowing UDPSocket) -> [(bytes: [UInt8], from: Endpoint)] {
+  static func receive(_ socket: borrowing UDPSocket) -> [(bytes: [UInt8], from: Endpoint)] {
     var datagrams: [(bytes: [UInt8], from: Endpoint)] = []
     var buffer = [UInt8](repeating: 0, count: 2048)
     let fd = socket.fd

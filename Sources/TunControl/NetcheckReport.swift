@@ -1,6 +1,7 @@
 // What `pilot-tun netcheck` found out: as values for NetcheckMachine, as JSON for programs, as text for people.
 
 package import JSON
+package import PortMapping
 package import Wire
 
 package struct NetcheckReport: Equatable, Sendable {
@@ -46,6 +47,13 @@ package struct NetcheckReport: Equatable, Sendable {
     package var hairpin: Bool?
   }
 
+  /// What the default gateway answers; nil without one.
+  package struct Router: Equatable, Sendable {
+    package var gateway: IPv6Address
+    package var services: Set<MappingProtocol> = []
+  }
+
+  package var router: Router?
   package var beacons: [Beacon]
   package var networks: [NetcheckMachine.Family: Network] = [:]
 
@@ -74,7 +82,15 @@ package struct NetcheckReport: Equatable, Sendable {
     }
     return [
       "udp": JSONValue(hasUDP), "ipv4": network(.ipv4), "ipv6": network(.ipv6), "beacons": .list(list),
-      "nearest": JSONValue(nearest?.endpoint.description),
+      "nearest": JSONValue(nearest?.endpoint.description), "router": routerForm,
+    ]
+  }
+
+  private var routerForm: JSONValue {
+    guard let router else { return .null }
+    return [
+      "gateway": .text(router.gateway.description), "pcp": JSONValue(router.services.contains(.pcp)),
+      "nat_pmp": JSONValue(router.services.contains(.natPMP)), "upnp": JSONValue(router.services.contains(.upnp)),
     ]
   }
 
@@ -93,6 +109,11 @@ package struct NetcheckReport: Equatable, Sendable {
         rows.append(["", "hairpin    " + (hairpin.isTrue ? "yes" : "no")])
       }
       rows.append(["", meaning(network)])
+    }
+    if let router = data["router"], router.object != nil {
+      let services = [("PCP", "pcp"), ("NAT-PMP", "nat_pmp"), ("UPnP", "upnp")].filter { router.flag($0.1) }.map(\.0)
+      let text = services.isEmpty ? "opens no ports" : "opens ports by " + services.joined(separator: ", ")
+      rows.append(["Router", "\(router.string("gateway")) \(text)"])
     }
     var table = [["BEACON", "ENDPOINT", "ROUND TRIP", "MTU", ""]]
     for beacon in data.items("beacons") {

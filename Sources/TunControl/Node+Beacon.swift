@@ -95,10 +95,14 @@ extension Node {
   /// What the registry shall tell others about our socket.
   var announcement: Announcement {
     let port = engine.localEndpoint.port
-    let lan = lanAddresses.map { Endpoint(address: $0, port: port) }
+    var lan = lanAddresses.map { Endpoint(address: $0, port: port) }
+    // First: pilot-rendezvous takes one at our outer address for the port that everybody shall use, and keeps eight.
+    if let mapped = mappedEndpoint { lan.insert(mapped, at: 0) }
     let listen: String
     if let advertise = configuration.advertise {
       listen = advertise.description
+    } else if let mapped = leadingMappedEndpoint {
+      listen = mapped.description
     } else if let observed, !observed.address.isLoopback {
       listen = observed.description
     } else {
@@ -116,6 +120,7 @@ extension Node {
   func networkChanged() {
     networkChangedAt = Clock.now()
     Task { await findBeacon() }
+    Task { await findMappingServer() }
     discover()
     // A frame from the new address is what moves us in the peer's table: probes are the first.
     for peer in peers.values where peer.handshake.currentSession != nil {

@@ -31,6 +31,7 @@ extension Node {
     await discoverBeforeRegistration()
     await directory.announce(announcement)
     await connectTrustMessages()
+    Task { await findMappingServer() }
     let service = Task { await directory.run() }
     let news = Task { for await event in directory.events { await handle(event) } }
     watchLink()
@@ -47,6 +48,7 @@ extension Node {
     notifier.stopping()
     timer?.cancel()
     await stub?.stop()
+    await leaveMappingServer()
     await stopGateway(streams)
     tell(.stop)
     await withCheckedContinuation { continuation in

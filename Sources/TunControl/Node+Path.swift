@@ -81,7 +81,8 @@ extension Node {
   func tellCandidates(to peer: PeerState) {
     guard peer.handshake.isAnnouncing, peer.handshake.currentSession != nil, !configuration.isRelayOnly else { return }
     let port = engine.localEndpoint.port
-    var endpoints = [configuration.advertise.flatMap { Endpoint($0.description) }, observed].compactMap { $0 }
+    let advertised = configuration.advertise.flatMap { Endpoint($0.description) }
+    var endpoints = [advertised, mappedEndpoint, observed].compactMap { $0 }
     for address in lanAddresses { endpoints.append(Endpoint(address: address, port: port)) }
     var distinct: [Endpoint] = []
     for endpoint in endpoints where !distinct.contains(endpoint) { distinct.append(endpoint) }

@@ -7,6 +7,7 @@ import Glibc
 import JSON
 import LinkIO
 import Naming
+import PortMapping
 import Session
 import Traversal
 import Wire
@@ -24,7 +25,8 @@ extension Node {
       "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
-      "rendezvous": await rendezvousStatus(), "dns": dnsStatus(), "offloads": offloadStatus(),
+      "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(),
+      "dns": dnsStatus(), "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
       "pending_requests": JSONValue(directory.pendingHandshakes().count),
     ]
@@ -92,6 +94,7 @@ extension Node {
   private func dropStatus() -> JSONValue {
     var drops = counts
     for (name, number) in gateway.counts { drops[name, default: 0] += number }
+    if let ignored = portMapper?.ignored, ignored > 0 { drops["port-mapping-ignored"] = ignored }
     for drop in engine.drops() { drops[drop.reason, default: 0] += drop.count }
     return .object(drops.mapValues { JSONValue($0) })
   }

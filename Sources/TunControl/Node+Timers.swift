@@ -4,6 +4,7 @@
 import Engine
 import LinkIO
 import Logging
+import PortMapping
 import Session
 import Shim
 import Traversal
@@ -25,7 +26,7 @@ extension Node {
   /// Sets the timer to the earliest thing that is due.
   func arm() {
     guard !isStopping else { return }
-    let due = min(deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck)
+    let due = min(deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck, nextMapping)
     guard due < timerAt else { return }
     timer?.cancel()
     timerAt = due
@@ -55,6 +56,7 @@ extension Node {
       nextLinkCheck = .max
       checkLink()
     }
+    if now >= nextMapping { drive(.tick) }
     if now >= nextSurvey { survey(now) }
     arm()
   }
@@ -62,6 +64,7 @@ extension Node {
   /// Looks at the counters of all peers: which are in use, which need a keepalive, which are long gone.
   private func survey(_ now: UInt64) {
     nextSurvey = now + Self.surveyInterval
+    armPortMapping()
     for peer in Array(peers.values) {
       let statistics = engine.statistics(of: peer.index)
       let sent = statistics.sentPackets &- peer.surveyed.sentPackets
@@ -134,7 +137,13 @@ extension Node {
     }
     let addresses = LocalAddresses.list(except: configuration.interface)
     let hasSlept = noteSleep()
-    guard addresses != lanAddresses || hasSlept else { return }
+    guard addresses != lanAddresses || hasSlept else {
+      // Only the way out is another one.
+      if mappingNetwork != mappingSocket?.network {
+        Task { await findMappingServer() }
+      }
+      return
+    }
     if addresses != lanAddresses {
       lanAddresses = addresses
       logger.info("addresses of this machine changed")

@@ -8,6 +8,7 @@
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
 //   Node+Trust     messages on port 444                           Node+LocalSocket  questions of official clients
+//   Node+PortMapping  the port that the router opens
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.
@@ -18,6 +19,7 @@ import Gateway
 import Logging
 import Naming
 import NIOCore
+import PortMapping
 import Rendezvous
 import Session
 import Synchronization
@@ -76,6 +78,13 @@ package actor Node {
   var networkChangedAt: UInt64 = 0
   var lanAddresses: [IPv6Address] = []
 
+  // Port mapping: the machine, the socket of the present network and what it brings, the last UPnP call
+  var portMapper: PortMapper?
+  var mappingSocket: MappingSocket?
+  var mappingEvents: Task<Void, Never>?
+  var mappingCall: Task<Void, Never>?
+  nonisolated let group: any EventLoopGroup
+
   // Timers
   var deadlines = DeadlineQueue()
   var timer: Task<Void, Never>?
@@ -84,6 +93,7 @@ package actor Node {
   var nextSurvey: UInt64 = 0
   var nextLinkCheck: UInt64 = .max
   var sleptFor = Clock.sleep()
+  var nextMapping: UInt64 = .max
 
   // Trust messages on port 444
   var trustMessages: [UInt32: TrustQueue] = [:]
@@ -113,6 +123,7 @@ package actor Node {
     self.adminToken = adminToken
     self.logger = logger
     self.notifier = notifier
+    self.group = group
     visibility = Atomic(configuration.isPublic)
     store = parts.store
     directory = parts.directory

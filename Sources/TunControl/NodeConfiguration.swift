@@ -33,6 +33,12 @@ package enum DNSMode: String, CaseIterable, Sendable {
   case off
 }
 
+package enum PortMappingMode: String, CaseIterable, Sendable {
+  /// The router is asked by PCP, NAT-PMP or UPnP.
+  case auto
+  case off
+}
+
 package enum LogFormat: String, CaseIterable, Sendable {
   case text
   case json
@@ -57,6 +63,7 @@ package struct NodeConfiguration: Sendable {
   package var mtu = 1400
   package var listen = ListenAddress(address: IPv6Address(high: 0, low: 0), port: 4000, isDefault: true)
   package var advertise: HostPort?
+  package var portMapping = PortMappingMode.auto
   package var isPublic = false
   package var trustAutoApprove = false
   package var networks: [NetworkMembership] = []
@@ -89,6 +96,7 @@ package struct NodeConfiguration: Sendable {
     mtu = try reader.number(.mtu, in: 1280...9000, unit: "bytes") ?? mtu
     listen = try reader.listen() ?? listen
     advertise = try reader.hostPort(.advertise)
+    portMapping = try reader.choice(.portMapping) ?? portMapping
     isPublic = try reader.flag(.isPublic)
     trustAutoApprove = try reader.flag(.trustAutoApprove)
     isRelayOnly = try reader.flag(.relayOnly)

@@ -25,6 +25,7 @@ package enum StatusForms {
     rows.append([
       "udp", data.string("listen") + (data.string("endpoint").isEmpty ? "" : " · seen as \(data.string("endpoint"))"),
     ])
+    rows.append(["router", router(data["port_mapping"] ?? [:])])
     var registry = "registry \(rendezvous.string("registry")) · beacon \(rendezvous.string("beacon"))"
     if rendezvous.flag("embedded") { registry += " · embedded" }
     rows.append(["rendezvous", registry])
@@ -51,6 +52,16 @@ package enum StatusForms {
       lines.append(TextForms.table(drops.map { [$0.key, "\($0.value.integer ?? 0)"] }, indent: "  "))
     }
     return lines.joined(separator: "\n")
+  }
+
+  private static func router(_ mapping: JSONValue) -> String {
+    switch mapping.string("state") {
+    case "mapped": return "maps \(mapping.string("external")) to here by \(mapping.string("protocol"))"
+    case "searching": return "is asked for a port mapping"
+    default:
+      let reason = mapping.string("reason")
+      return "no port mapping" + (reason.isEmpty ? "" : ": " + TextForms.plain(reason))
+    }
   }
 
   package static func peers(_ data: JSONValue) -> String {

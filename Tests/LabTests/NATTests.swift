@@ -31,17 +31,13 @@ final class NATFleet {
     let names = list.dropFirst(4).split(separator: " ").map(String.init)
     let machines = try Dictionary(uniqueKeysWithValues: names.map { ($0, try lab.adopt($0)) })
     self.machines = machines
-    func machine(_ name: String) throws -> Namespace {
-      guard let machine = machines[name] else { throw LabError("\(topology) has no \(name): \(list)") }
-      return machine
-    }
     for name in ["rendezvous", "beacon2"] {
       let server = try lab.start(
-        in: machine(name), [Tools.rendezvous, "serve", "--state-dir", "\(lab.directory)/\(name)"])
+        in: Self.machine(name, of: machines), [Tools.rendezvous, "serve", "--state-dir", "\(lab.directory)/\(name)"])
       try server.waitForLine(containing: "ready")
     }
     func node(_ name: String) throws -> LabNode {
-      let namespace = try machine(name)
+      let namespace = try Self.machine(name, of: machines)
       let hasIPv4 = try !namespace.command("ip -4 -o address show dev eth0").isEmpty
       return try LabNode(
         name, namespace, rendezvous: hasIPv4 ? "203.0.113.2" : "[2001:db8::2]", lab: lab,
@@ -54,6 +50,14 @@ final class NATFleet {
       try b.start()
     }
   }
+
+  private static func machine(_ name: String, of machines: [String: Namespace]) throws -> Namespace {
+    guard let machine = machines[name] else { throw LabError("no \(name) among \(machines.keys.sorted())") }
+    return machine
+  }
+
+  /// `a`, `nat-a`, `core` and so on.
+  func machine(_ name: String) throws -> Namespace { try Self.machine(name, of: machines) }
 
   @discardableResult
   static func script(_ lab: Lab, _ arguments: String..., within seconds: Double = 60) throws -> String {

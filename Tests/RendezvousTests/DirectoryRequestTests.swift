@@ -213,6 +213,25 @@ import Wire
     }
   }
 
+  @Test("an endpoint at the address that a node registers from goes before the port that the beacon saw")
+  func openPort() async throws {
+    try await Rendezvous.running { rendezvous in
+      let a = try Party(rendezvous, "127.0.0.2")
+      let other = try Party(rendezvous, "127.0.0.3")
+      let beacon = try BeaconSocket(rendezvous, from: "127.0.0.2")
+      try beacon.discover(a.id)
+      func seen(_ lan: [String]) throws -> JSONValue {
+        _ = try a.client.register(a.node, listen: "0.0.0.0:4000", [("lan_addrs", .strings(lan))])
+        _ = try a.client.setPublic(a.node, a.id, true)
+        return try other.client.resolve(other.node, other.id, a.id)
+      }
+      #expect(try seen(["127.0.0.9:7"]).text("real_addr") == "127.0.0.2:\(beacon.localPort)")
+      let open = try seen(["127.0.0.9:7", "192.168.1.2:4000", "127.0.0.2:4444"])
+      #expect(open.text("real_addr") == "127.0.0.2:4444")
+      #expect(open.texts("lan_addrs") == ["192.168.1.2:4000"])
+    }
+  }
+
   @Test("a relay-only node is reached at the beacon")
   func relayOnly() async throws {
     try await Rendezvous.running { rendezvous in

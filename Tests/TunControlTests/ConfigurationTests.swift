@@ -39,6 +39,7 @@ struct ConfigurationTests {
     #expect(configuration.isRendezvousEmbedded)
     #expect(!configuration.isPublic)
     #expect(configuration.dns == .auto)
+    #expect(configuration.portMapping == .auto)
   }
 
   @Test("a flag beats the environment, the environment beats the file")
@@ -119,6 +120,7 @@ struct ConfigurationTests {
         tags = ["papers", "fx"]
         relay-only = true
         dns = "off"
+        port_mapping = "off"
         log-level = "warn"
         log-format = "json"
         """)
@@ -134,6 +136,7 @@ struct ConfigurationTests {
     #expect(configuration.tags == ["papers", "fx"])
     #expect(configuration.isRelayOnly && configuration.trustAutoApprove && configuration.isPublic)
     #expect(configuration.dns == .off)
+    #expect(configuration.portMapping == .off)
     #expect(configuration.logLevel == .warning)
     #expect(configuration.logFormat == .json)
   }
@@ -158,7 +161,8 @@ struct ConfigurationTests {
       (.hostname, "a b"), (.interface, "name-that-is-too-long"), (.interface, "a/b"), (.listen, "10.0.0.1"),
       (.listen, "70000"), (.registry, "host:0"), (.registry, "a b:1"), (.advertise, "host"), (.networks, "0"),
       (.networks, "7:"),
-      (.networks, "65535"), (.dns, "always"), (.logLevel, "loud"), (.logFormat, "xml"), (.isPublic, "perhaps"),
+      (.networks, "65535"), (.dns, "always"), (.portMapping, "upnp"), (.logLevel, "loud"), (.logFormat, "xml"),
+      (.isPublic, "perhaps"),
       (.rendezvous, "[::1"), (.rendezvous, "http://h"),
     ])
   func wrongValues(setting: Setting, text: String) {

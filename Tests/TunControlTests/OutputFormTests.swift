@@ -120,6 +120,7 @@ struct OutputFormTests {
       "hostname": "coordinator", "interface": "pilot0", "mtu": 1400, "listen": "[::]:4000",
       "rendezvous": ["registry": "10.0.0.1:9000", "beacon": "10.0.0.1:9001", "state": "registered", "embedded": false],
       "dns": ["running": true, "resolver": "fd50:494c:4f54:ffff::53"],
+      "port_mapping": ["state": "mapped", "protocol": "PCP", "external": "203.0.113.9:4000"],
       "offloads": ["udp-gso": ["on": true, "reason": nil], "tun-uso": ["on": false, "reason": "kernel 5.10"]],
       "drops": ["replayed": 3, "not-trusted": 0], "warnings": ["keys are not locked"],
       "peers": [
@@ -136,6 +137,7 @@ struct OutputFormTests {
           address     0:0000.0001.1852 · coordinator.pilot
           ipv6        fd50:494c:4f54::1:1852 on pilot0, mtu 1400
           udp         [::]:4000
+          router      maps 203.0.113.9:4000 to here by PCP
           rendezvous  registry 10.0.0.1:9000 · beacon 10.0.0.1:9001
           names       stub on fd50:494c:4f54:ffff::53
           offloads    tun-uso off (kernel 5.10) · udp-gso

@@ -1,0 +1,54 @@
+// The way out of this machine by IPv4: whom to ask for a port mapping. Read by Node+PortMapping and netcheck.
+
+import Glibc
+import PortMapping
+import Wire
+
+enum DefaultGateway {
+  /// The gateway and our address towards it; nil without a default route over anything but our own interface.
+  static func network(except interface: String) -> MappingNetwork? {
+    guard let content = try? SmallFile.read("/proc/net/route"),
+      let gateway = parse(String(decoding: content, as: UTF8.self), except: interface),
+      let local = source(towards: gateway)
+    else { return nil }
+    return MappingNetwork(server: Endpoint(address: gateway, port: MappingNetwork.port), local: local)
+  }
+
+  /// From the kernel's table: interface, destination, gateway, flags, …, metric, mask; addresses in hexadecimal of this
+  /// machine's byte order.
+  static func parse(_ table: String, except interface: String) -> IPv6Address? {
+    let usable: UInt32 = 3  // RTF_UP | RTF_GATEWAY
+    var best: (metric: UInt32, gateway: IPv6Address)?
+    for line in table.split(separator: "\n").dropFirst() {
+      let fields = line.split { $0 == "\t" || $0 == " " }
+      guard fields.count >= 8, fields[0] != interface, UInt32(fields[1], radix: 16) == 0,
+        UInt32(fields[7], radix: 16) == 0, let raw = UInt32(fields[2], radix: 16), raw != 0,
+        let flags = UInt32(fields[3], radix: 16), flags & usable == usable, let metric = UInt32(fields[6])
+      else { continue }
+      if best.map({ metric < $0.metric }) ?? true {
+        best = (metric, IPv6Address(mappedIPv4: UInt32(bigEndian: raw)))
+      }
+    }
+    return best?.gateway
+  }
+
+  /// The source address that the kernel would take; nothing is sent.
+  private static func source(towards gateway: IPv6Address) -> IPv6Address? {
+    guard let address = gateway.mappedIPv4 else { return nil }
+    let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var raw = sockaddr_in()
+    raw.sin_family = sa_family_t(AF_INET)
+    raw.sin_port = MappingNetwork.port.bigEndian
+    raw.sin_addr.s_addr = address.bigEndian
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    // SAFETY: sockaddr_in is what AF_INET wants where the calls take a sockaddr.
+    let result = withUnsafeMutablePointer(to: &raw) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
+        connect(descriptor, generic, size) == 0 && getsockname(descriptor, generic, &size) == 0
+      }
+    }
+    return result ? IPv6Address(mappedIPv4: UInt32(bigEndian: raw.sin_addr.s_addr)) : nil
+  }
+}
