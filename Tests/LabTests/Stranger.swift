@@ -123,6 +123,16 @@ final class Stranger {
     return nil
   }
 
+  /// Every datagram of this kind that comes in that time.
+  func receiveAll(magic: String, within seconds: Double) -> [[UInt8]] {
+    let deadline = ContinuousClock.now + .seconds(seconds)
+    var all: [[UInt8]] = []
+    while ContinuousClock.now < deadline {
+      if let one = receive(magic: magic, within: 0.1) { all.append(one) }
+    }
+    return all
+  }
+
   /// PILA: magic, node, X25519 key, Ed25519 key, signature.
   func keyExchange() -> [UInt8] {
     let text = Array("auth".utf8) + Self.big(node) + x25519Public
