@@ -103,7 +103,8 @@ extension VirtualPeer {
   }
 
   func refused(to endpoint: Endpoint, mtu: Int?) {
-    guard let mtu else { return walk(.sendFailed(endpoint)) }
+    // No route, a closed port: the worker counts it, and silence tells the machine.
+    guard let mtu else { return }
     // With IPv6, UDP and the sealed frame's own.
     let limit = mtu - (endpoint.isIPv4 ? 28 : 48) - SealedFrame.overhead
     walk(.tooBig(.direct(endpoint), size: limit + 1, limit: limit))

@@ -260,7 +260,6 @@ extension PathMachine {
       tellLimit(&actions)
       if probe.purpose == .verify { sizeDoubts = 0 }
       owesSince = 0
-      errors = 0
       trial = nil
     }
     if let candidate = self[probe.path], !candidate.isLargeProven, !candidate.isSmall,

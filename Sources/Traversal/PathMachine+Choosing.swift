@@ -81,19 +81,6 @@ extension PathMachine {
     }
   }
 
-  /// The present path fails without doubt; the relay, or whatever answered last, takes over.
-  mutating func leave(_ reason: PathReason, _ now: UInt64, _ actions: inout [Action]) {
-    guard case .direct = path else { return }
-    punish(path, now)
-    let present = path
-    let rest = candidates.filter { $0.path != present && $0.isProven && now < $0.answeredAt + PathLimits.calm }
-    if hasBeacon {
-      set(.relay, reason, now, &actions)
-    } else if let best = rest.min(by: { ($0.roundTrip ?? .max) < ($1.roundTrip ?? .max) }) {
-      set(best.path, reason, now, &actions)
-    }
-  }
-
   // MARK: Signs of life
 
   /// What the worker counted since the last event.

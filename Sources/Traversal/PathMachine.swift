@@ -38,8 +38,6 @@ package struct PathMachine: Sendable {
     case relayMoved
     /// A probe was answered. The answer may have come another way than the probe went.
     case probeAnswered(ProbeID)
-    /// The kernel refused a datagram to there (ICMP error, no route).
-    case sendFailed(Endpoint)
     /// Our kernel refused an inner frame of this size on this way; what it would have taken, if it says.
     case tooBig(Path, size: Int, limit: Int?)
     /// Our own network changed: no proof holds any more.
@@ -97,7 +95,6 @@ package struct PathMachine: Sendable {
   /// Nothing proved itself since our network changed.
   var isUnsettled = false
   var activity = PathActivity()
-  var errors: UInt8 = 0
 
   // Probes under way, a round of them, a trial of the present path.
   var outstanding: [Probe] = []
@@ -161,10 +158,6 @@ package struct PathMachine: Sendable {
       beginSearch(now, &actions)
       if isInUse(now) { beginRound(now, calls: false, &actions) }
     case .probeAnswered(let id): answered(id, now, &actions)
-    case .sendFailed(let to):
-      guard path == .direct(to) else { break }
-      errors = min(errors + 1, 3)
-      if errors == 3 { leave(.sendErrors, now, &actions) }
     case .tooBig(let way, let size, let limit): refusedSize(way, size, limit, now, &actions)
     case .networkChanged: distrustEverything(now, &actions)
     case .tick: break
@@ -179,7 +172,6 @@ package struct PathMachine: Sendable {
     guard path != self.path || history.isEmpty else { return }
     if history.count == 8 { history.removeFirst() }
     history.append(Stretch(path: path, reason: reason, since: now))
-    errors = 0
     owesSince = 0
     trial = nil
     move = nil

@@ -25,7 +25,6 @@ package enum PathReason: String, Sendable, CaseIterable {
   case noEndpoint = "the directory knows no endpoint"
   case unanswered = "3 direct handshakes without answer"
   case silent = "the path before was silent while we sent, and left its probes unanswered"
-  case sendErrors = "3 send errors on the direct path"
   case relayLost = "the relay is not reachable"
   case networkChanged = "the network changed, and this way answered first"
 }

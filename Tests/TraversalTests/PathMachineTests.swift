@@ -411,17 +411,6 @@ struct PathMachineTests {
     #expect(bench.machine.history.count <= 8)
   }
 
-  @Test("three send errors leave the direct path; without a relay there is nothing to leave it for")
-  func sendErrors() {
-    var bench = pair()
-    for _ in 0..<3 { bench.feed(.sendFailed(home)) }
-    #expect(bench.machine.path == .relay)
-    #expect(bench.machine.reason == .sendErrors)
-    var lonely = PathBench([.init(home, .directory)], hasBeacon: false)
-    for _ in 0..<3 { lonely.feed(.sendFailed(home)) }
-    #expect(lonely.machine.path == .direct(home))
-  }
-
   @Test("a relay that is lost is left for the endpoint that failed least")
   func relayLost() {
     var bench = pair(direct: nil)
