@@ -126,9 +126,10 @@ package final class Engine: Sendable {
 
   // MARK: - Bridge
 
-  /// False when the worker is 16,384 commands behind: the caller tries again later.
+  /// False when the worker is 16,384 commands behind: the caller tries again later. What the worker has to know of a
+  /// peer is taken all the same: it is told once.
   @discardableResult
-  package func submit(_ command: EngineCommand) -> Bool { commands.post(command) }
+  package func submit(_ command: EngineCommand) -> Bool { commands.post(command, always: command.isToldOnce) }
 
   /// The same for several, in order. Inner frames are lost when the worker is half as far behind; how many were.
   package func submit(_ many: [EngineCommand]) -> Int {

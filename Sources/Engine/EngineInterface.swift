@@ -98,6 +98,21 @@ package enum EngineCommand: Sendable {
   case stop
 }
 
+extension EngineCommand {
+  /// State of a row, or of the node, that nobody tells again: without it worker and control would differ for good. At
+  /// most a few of each row.
+  var isToldOnce: Bool {
+    switch self {
+    case .setLocal, .setBeacon, .addPeer, .removePeer, .setPath, .setAdmission, .setRefusal, .setRawIPv6,
+      .setSplitPackets, .setPathLimit, .promote, .retire, .setStreaming, .tapDatagrams, .disableOffload, .stop:
+      true
+    // Keys are given back when they are not taken, flows are told again, packets and frames may be lost.
+    case .install, .setFlow, .endFlow, .removeFlow, .retry, .refuse, .sendInner, .sendDatagram, .receive, .failStaged:
+      false
+    }
+  }
+}
+
 /// From the worker to control.
 package enum EngineEvent: Sendable {
   /// A local packet to a node that has no row; it is staged. At most once per node and second.

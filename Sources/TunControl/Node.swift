@@ -147,7 +147,8 @@ package actor Node {
   /// Counts something that happened as it should.
   func tally(_ name: String) { tallies[name, default: 0] += 1 }
 
-  /// Tells the worker. It is 16,384 commands behind only when something is badly wrong; that shows in `drops`.
+  /// Tells the worker. It is 16,384 commands behind only when something is badly wrong: frames are lost then, which shows
+  /// in `drops`.
   func tell(_ command: EngineCommand) {
     if !engine.submit(command) { count("command-queue-full") }
   }

@@ -150,3 +150,17 @@ import Wire
     expectSame(through(error(quoting: ours), after: 60_000), [])
   }
 }
+
+@Suite("Commands")
+struct CommandTests {
+  @Test("a worker that is far behind loses frames, never what it has to know of a peer")
+  func fullQueue() {
+    let box = Mailbox<EngineCommand>(limit: 2)
+    let endpoint = Endpoint(address: IPv6Address(mappedIPv4: 0x0A00_0001), port: 4000)
+    func post(_ command: EngineCommand) -> Bool { box.post(command, always: command.isToldOnce) }
+    #expect(post(.sendDatagram([1], to: endpoint)) && post(.sendInner(0, [1], path: nil)))
+    #expect(!post(.sendDatagram([1], to: endpoint)) && !post(.sendInner(0, [1], path: nil)))
+    #expect(post(.setPath(0, .direct(endpoint))) && post(.setPathLimit(0, 1280)) && post(.promote(0, 1)))
+    #expect(box.takeAll().count == 5)
+  }
+}
