@@ -12,22 +12,9 @@ enum LocalSocketEntry: String, CaseIterable {
   func violation(_ bytes: [UInt8]) -> String? {
     let model = LocalSocketModel(bytes)
     return LocalSocketRun([bytes[...]]).fault(model, whole: bytes)
-      ?? LocalSocketRun(Self.pieces(bytes)).fault(model, whole: bytes)
+      ?? LocalSocketRun(Pieces.of(bytes, most: 17)).fault(model, whole: bytes)
   }
 
-  /// The bytes as a socket may deliver them; where they are cut depends on them alone.
-  private static func pieces(_ bytes: [UInt8]) -> [ArraySlice<UInt8>] {
-    var pieces: [ArraySlice<UInt8>] = []
-    var rest = bytes[...]
-    var state = bytes.reduce(UInt32(bytes.count)) { $0 &* 16_777_619 ^ UInt32($1) }
-    while !rest.isEmpty {
-      state = state &* 1_664_525 &+ 1_013_904_223
-      let count = 1 + Int(state >> 24) % 17
-      pieces.append(rest.prefix(count))
-      rest = rest.dropFirst(count)
-    }
-    return pieces
-  }
 }
 
 /// What the bytes ask for, read the slow way. Streams 1 and 2 are open; later ones never open.

@@ -38,25 +38,11 @@ enum RegistryEntry: String, CaseIterable {
     return (frames, .incomplete)
   }
 
-  /// The stream in pieces as TCP may deliver it; where it is cut depends on the input alone.
-  private static func pieces(_ bytes: [UInt8]) -> [ArraySlice<UInt8>] {
-    var pieces: [ArraySlice<UInt8>] = []
-    var rest = bytes[...]
-    var state = bytes.reduce(UInt32(bytes.count)) { $0 &* 16_777_619 ^ UInt32($1) }
-    while !rest.isEmpty {
-      state = state &* 1_664_525 &+ 1_013_904_223
-      let count = 1 + Int(state >> 24) % 41
-      pieces.append(rest.prefix(count))
-      rest = rest.dropFirst(count)
-    }
-    return pieces
-  }
-
   // MARK: - The node's end
 
   private static func replies(_ bytes: [UInt8]) -> String? {
     let (frames, end) = model(bytes, limit: RegistryFrame.longest)
-    for pieces in [[bytes[...]], pieces(bytes)] {
+    for pieces in [[bytes[...]], Pieces.of(bytes, most: 41)] {
       var buffer = ByteBuffer()
       var read = 0
       var fault: RegistryFrame.Fault?
@@ -111,7 +97,7 @@ enum RegistryEntry: String, CaseIterable {
   private static func requests(_ bytes: [UInt8]) -> String? {
     let limit = 4 * FrameReader.freeLength
     let (frames, end) = model(bytes, limit: limit)
-    for pieces in [[bytes[...]], pieces(bytes)] {
+    for pieces in [[bytes[...]], Pieces.of(bytes, most: 41)] {
       for isCrowded in [false, true] {
         if let fault = read(pieces, frames, end, limit: limit, isCrowded: isCrowded) { return fault }
       }

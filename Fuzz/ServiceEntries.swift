@@ -20,7 +20,7 @@ enum ServiceEntry: String, CaseIterable {
   /// How the bytes are cut changes nothing; names stay in their folder; a broken stream stays broken.
   private static func exchange(_ bytes: [UInt8]) -> String? {
     let whole = steps([bytes[...]])
-    guard whole == steps(pieces(bytes)) else { return "pieces are read otherwise than the whole" }
+    guard whole == steps(Pieces.of(bytes, most: 17)) else { return "pieces are read otherwise than the whole" }
     for case .keep(let request) in whole {
       guard let name = name(request) else { continue }
       let isPlain = name.utf8.allSatisfy { $0 >= 32 && !"/\\".utf8.contains($0) }
@@ -61,7 +61,7 @@ enum ServiceEntry: String, CaseIterable {
     broker.joined(1, now: 0)
     _ = broker.received(1, [0, 1, UInt8(ascii: "*"), 0, 0, 0, 0], now: 0)
     broker.joined(2, now: 0)
-    for piece in pieces(bytes) {
+    for piece in Pieces.of(bytes, most: 17) {
       guard broker.received(2, piece, now: 0) else { break }
     }
     let passed = broker.pending(of: 1)
@@ -74,17 +74,4 @@ enum ServiceEntry: String, CaseIterable {
     return bytes.dropFirst(reader.offset).starts(with: passed) ? nil : "an event is another than it was published"
   }
 
-  /// The bytes as a stream may deliver them; where they are cut depends on them alone.
-  private static func pieces(_ bytes: [UInt8]) -> [ArraySlice<UInt8>] {
-    var pieces: [ArraySlice<UInt8>] = []
-    var rest = bytes[...]
-    var state = bytes.reduce(UInt32(bytes.count)) { $0 &* 16_777_619 ^ UInt32($1) }
-    while !rest.isEmpty {
-      state = state &* 1_664_525 &+ 1_013_904_223
-      let count = 1 + Int(state >> 24) % 17
-      pieces.append(rest.prefix(count))
-      rest = rest.dropFirst(count)
-    }
-    return pieces
-  }
 }

@@ -1,5 +1,5 @@
 // fuzz-modules: Wire=Sources/Wire JSON=Sources/JSON Services=Sources/Services
-// fuzz-files: Fuzz/ServiceEntries.swift
+// fuzz-files: Fuzz/ServiceEntries.swift Fuzz/Pieces.swift
 
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {

@@ -1,5 +1,5 @@
 // fuzz-modules: Wire=Sources/Wire JSON=Sources/JSON LocalSocket=Sources/LocalSocket
-// fuzz-files: Fuzz/LocalSocketEntries.swift
+// fuzz-files: Fuzz/LocalSocketEntries.swift Fuzz/Pieces.swift
 
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {

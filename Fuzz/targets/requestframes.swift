@@ -1,6 +1,6 @@
 // fuzz-modules: JSON=Sources/JSON Directory=Sources/Directory/RegistryFrame.swift Rendezvous=Sources/Rendezvous/RegistryFrame.swift
 // fuzz-package: NIOCore NIOConcurrencyHelpers Atomics _AtomicsShims _NIOBase64 _NIODataStructures DequeModule ContainersPreview InternalCollectionsUtilities CNIOAtomics CNIOLinux CNIOPosix
-// fuzz-files: Fuzz/RegistryEntries.swift
+// fuzz-files: Fuzz/RegistryEntries.swift Fuzz/Pieces.swift
 
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
