@@ -28,7 +28,6 @@ final class Inbox: Sendable {
   init(_ settings: InboxSettings) {
     DedicatedThread.start("pilot-inbox") { [jobs] in
       var keeper = InboxKeeper(settings)
-      keeper.folder.clearParts(now: Int(settings.wall() / 1_000_000_000))
       while true {
         var waiting = pollfd(fd: jobs.descriptor, events: Int16(POLLIN), revents: 0)
         _ = poll(&waiting, 1, -1)
@@ -67,6 +66,9 @@ struct InboxKeeper {
   /// In the order in which they came.
   private var identifiers: [String] = []
   private var known: Set<String> = []
+  /// Wall clock of the last search for files that nobody goes on with.
+  private var clearedAt: UInt64?
+  private static let hour: UInt64 = 3_600_000_000_000
 
   init(_ settings: InboxSettings) {
     self.settings = settings
@@ -88,6 +90,10 @@ struct InboxKeeper {
   mutating func keep(_ request: ExchangeRequest, _ stream: UInt64, _ from: PilotAddress) -> ExchangeResult {
     let isStranger = !settings.isTrusted(from.node)
     let wall = settings.wall()
+    if clearedAt.map({ wall &- $0 > Self.hour }) ?? true {
+      clearedAt = wall
+      folder.clearParts(now: Int(wall / 1_000_000_000))
+    }
     do throws(FileFailure) {
       switch request {
       case .message(let type, let bytes, let tag):
@@ -192,7 +198,9 @@ struct InboxKeeper {
     try folder.makeFolder(.parts)
     var information = stat()
     let kept = stat(part, &information) == 0 ? Int(information.st_size) : 0
-    try folder.checkRoom(.files, size - min(kept, size), isStranger: isStranger, wall: settings.wall())
+    let promised = transfers.values.joined().reduce(0) { $0 + $1.offer.size - $1.offset }
+    try folder.checkRoom(
+      .files, size - min(kept, size), promised: promised, isStranger: isStranger, wall: settings.wall())
     let descriptor = open(part, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw FileFailure(number: errno, call: "open") }
     if kept > size { ftruncate(descriptor, 0) }

@@ -115,7 +115,11 @@ struct InboxFolder {
 
   // MARK: Room
 
-  mutating func checkRoom(_ kind: Kind, _ bytes: Int, isStranger: Bool, wall: UInt64) throws(FileFailure) {
+  /// - promised: bytes of files under way that are not on the disk yet; what is asked for here joins them and is counted
+  ///   by the caller. Nil: it is written at once.
+  mutating func checkRoom(
+    _ kind: Kind, _ bytes: Int, promised: UInt64? = nil, isStranger: Bool, wall: UInt64
+  ) throws(FileFailure) {
     try makeFolder(kind)
     let isMessage = kind == .messages
     let (count, size) =
@@ -123,13 +127,16 @@ struct InboxFolder {
     let share = isStranger ? 2 : 1
     let usage = usage(kind, wall)
     let parts = isMessage ? Usage() : self.usage(.parts, wall)
-    guard usage.count < count / share, usage.bytes + parts.bytes + UInt64(bytes) <= size / UInt64(share) else {
+    let wanted = UInt64(bytes) + (promised ?? 0)
+    guard usage.count < count / share, usage.bytes + parts.bytes + wanted <= size / UInt64(share) else {
       throw FileFailure(number: 0, call: isMessage ? "the inbox is full" : "the folder for files is full")
     }
-    counted[kind]?.usage.count += 1
-    counted[kind]?.usage.bytes += UInt64(bytes)
+    if promised == nil {
+      counted[kind]?.usage.count += 1
+      counted[kind]?.usage.bytes += UInt64(bytes)
+    }
     var disk = statvfs()
-    if statvfs(path, &disk) == 0, UInt64(disk.f_bavail) * UInt64(disk.f_frsize) < quota.spare + UInt64(bytes) {
+    if statvfs(path, &disk) == 0, UInt64(disk.f_bavail) * UInt64(disk.f_frsize) < quota.spare + wanted {
       throw FileFailure(number: 0, call: "the disk is full")
     }
   }

@@ -237,4 +237,19 @@ struct InboxTests {
     #expect(keeper.keep(try offer([1, 1], id: 1), 2, Self.peer) == .failed("the same file is on its way already"))
     keeper.close()
   }
+
+  @Test("what was announced has its room, before it came and while it comes")
+  func promised() throws {
+    var quota = InboxFolder.Quota()
+    quota.fileBytes = 10
+    var keeper = keeper(quota)
+    let first = keeper.keep(try offer([1, 2, 3, 4, 5, 6], id: 1), 1, Self.peer)
+    #expect(first == .fileStream(.begins(at: 0)))
+    let second = try offer([7, 7, 7, 7, 7], id: 2)
+    #expect(keeper.keep(second, 2, Self.peer) == .failed("the folder for files is full"))
+    // Given up before a byte came, it takes no room any more.
+    _ = keeper.keep(try request(7, [], id: 1), 1, Self.peer)
+    #expect(keeper.keep(second, 2, Self.peer) == .fileStream(.begins(at: 0)))
+    keeper.close()
+  }
 }
