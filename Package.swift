@@ -60,6 +60,7 @@ var rooms: [Room] = [
   room("Traversal", ["Wire"]),
   room("PortMapping", ["Wire"]),
   room("UPnPClient", [], kind: .upnp),
+  room("SystemBus", []),
   room("Streams", ["Wire"]),
   room("LocalSocket", ["Wire", "JSON"]),
   room("Services", ["Wire", "JSON"]),
@@ -71,6 +72,7 @@ var rooms: [Room] = [
     "TunControl",
     [
       "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "UPnPClient", "Streams",
+      "SystemBus",
       "LocalSocket", "Services",
       "Gateway", "Directory", "Naming", "Rendezvous",
     ],

@@ -78,6 +78,9 @@ package actor Directory {
   var names: [String: Cached<NameResult>] = [:]
   var recordsInFlight: [UInt32: Task<RecordResult, Never>] = [:]
   var namesInFlight: [String: Task<NameResult, Never>] = [:]
+  /// Names of networks (Directory+Groups.swift).
+  var groups: Cached<[UInt16: String]>?
+  var groupsInFlight: Task<[UInt16: String]?, Never>?
 
   package init(
     configuration: DirectoryConfiguration, store: NodeStore, announcement: Announcement, logger: Logger,

@@ -89,8 +89,9 @@ final class LookupDesk: Sendable {
       let response: NameAnswerer.Response
       let isFound: Bool
       switch pending.need {
-      case .address(let name):
-        let answer = await source.address(of: name)
+      case .address(let name, let group):
+        let answer =
+          if let group { await source.address(of: name, in: group) } else { await source.address(of: name) }
         if case .found = answer { isFound = true } else { isFound = false }
         response = NameAnswerer.finish(pending, answer)
       case .name(let address):

@@ -16,7 +16,7 @@ package enum NameAnswerer {
 
   /// What is to be asked of the `NameSource`.
   package enum Need: Sendable, Equatable {
-    case address(of: String)
+    case address(of: String, group: String?)
     case name(of: IPv6Address)
   }
 
@@ -58,22 +58,24 @@ package enum NameAnswerer {
       case .answered(let message): return .respond(response(message, limit: DNSMessage.plainUDPLimit))
       }
     }
-    func plain(_ code: DNSResponseCode) -> Step {
-      .respond(response(query.answer(code, isAuthoritative: false), to: query, by: transport))
+    func plain(_ code: DNSResponseCode, _ reason: DNSExtendedError? = nil) -> Step {
+      .respond(response(query.answer(code, isAuthoritative: false, reason: reason), to: query, by: transport))
     }
     if let edns = query.message.edns, edns.version > 0 { return plain(.badVersion) }
     guard query.question.recordClass == .internet else { return plain(.refused) }
     let (meaning, zone) = Zone.meaning(of: query.question.name)
     let type = query.question.type
-    if meaning == .outside || transfers.contains(type.rawValue) { return plain(.refused) }
+    if meaning == .outside { return plain(.refused, notOurs) }
+    if transfers.contains(type.rawValue) { return plain(.refused) }
     if operations.contains(type.rawValue) { return plain(.notImplemented) }
     let pending = { Step.lookUp(Pending(need: $0, query: query, zone: zone, transport: transport)) }
     let own = { (message: DNSMessage) in Step.respond(response(message, to: query, by: transport)) }
     switch meaning {
-    case .outside: return plain(.refused)
+    case .outside: return plain(.refused, notOurs)
     case .nothing: return own(negative(.nameError, query, zone))
     case .between: return own(negative(.noError, query, zone))
-    case .host(let name): return pending(.address(of: name))
+    case .host(let name): return pending(.address(of: name, group: nil))
+    case .member(let name, let group): return pending(.address(of: name, group: group))
     case .pointer(let address): return pending(.name(of: address))
     case .apex:
       if type == .ns {
@@ -94,6 +96,7 @@ package enum NameAnswerer {
     case .found(let address, let ttl):
       guard OverlayMapping.pilotAddress(from: address) != nil else { return giveUp(pending) }
       return close(pending, positive(.aaaa(address), ttl: NamingLimits.clamp(ttl), pending.query, pending.zone))
+    case .between: return close(pending, negative(.noError, pending.query, pending.zone))
     case .notFound: return close(pending, negative(.nameError, pending.query, pending.zone))
     case .unavailable: return giveUp(pending)
     }
@@ -103,20 +106,28 @@ package enum NameAnswerer {
   /// access lists of programs that trust their resolver.
   package static func finish(_ pending: Pending, _ answer: PointerAnswer) -> Response {
     switch answer {
-    case .found(let name, let ttl):
-      guard let label = Zone.hostname(Array(name.utf8)), let target = Zone.forward.prepending(label) else {
-        return giveUp(pending)
+    case .found(let name, let group, let ttl):
+      var target: DNSName? = Zone.forward
+      for part in [group, name].compactMap(\.self) {
+        target = Zone.hostname(Array(part.utf8)).flatMap { target?.prepending($0) }
       }
+      guard let target else { return giveUp(pending) }
       return close(pending, positive(.ptr(target), ttl: NamingLimits.clamp(ttl), pending.query, pending.zone))
     case .notFound: return close(pending, negative(.nameError, pending.query, pending.zone))
     case .unavailable: return giveUp(pending)
     }
   }
 
-  /// The answer when nobody could be asked, or nothing came back in time.
+  /// The answer when nobody could be asked, or nothing came back in time: the name may exist. "No such name" would be
+  /// believed, and would tell programs not to try again.
   package static func giveUp(_ pending: Pending) -> Response {
-    close(pending, pending.query.answer(.serverFailure, isAuthoritative: false))
+    close(pending, pending.query.answer(.serverFailure, isAuthoritative: false, reason: unreachable))
   }
+
+  /// "Not Authoritative" and "No Reachable Authority" (RFC 8914 §4.21, §4.23).
+  private static let notOurs = DNSExtendedError(code: 20, "only names under pilot are answered here")
+  private static let unreachable = DNSExtendedError(
+    code: 22, "the rendezvous does not answer, and the name is not remembered")
 
   /// An existing name gives its one record to those who ask for it or for anything (RFC 8482 §4.1), else NODATA.
   private static func positive(

@@ -6,6 +6,8 @@ package enum NameAnswer: Sendable, Equatable {
   /// The name exists. `ttl` in seconds is how long the address may be kept: as long as the node behind it counts
   /// as alive, `NamingLimits.staleTTL` when the answer comes from a cache that could not be checked. The stub clamps it.
   case found(IPv6Address, ttl: UInt32)
+  /// Nothing has this name alone, but there may be names below it: it is a group.
+  case between
   /// The directory was asked and knows no such name.
   case notFound
   /// Nobody could be asked and nothing is remembered.
@@ -14,8 +16,9 @@ package enum NameAnswer: Sendable, Equatable {
 
 /// The directory's word on one overlay address.
 package enum PointerAnswer: Sendable, Equatable {
-  /// The address belongs to a node of this name: one label, without the zone.
-  case found(String, ttl: UInt32)
+  /// The address belongs to a node of this name, within this group when it is the node's address there: one label
+  /// each, without the zone.
+  case found(String, group: String?, ttl: UInt32)
   /// No node has this address, or the node has no name.
   case notFound
   /// Nobody could be asked and nothing is remembered.
@@ -27,6 +30,8 @@ package enum PointerAnswer: Sendable, Equatable {
 package protocol NameSource: Sendable {
   /// - Parameter name: one label in lower case, already checked to be a possible hostname.
   func address(of name: String) async -> NameAnswer
+  /// The node's address within a group. Both are as above.
+  func address(of name: String, in group: String) async -> NameAnswer
   /// - Parameter address: a well-formed address of the overlay (`OverlayMapping.pilotAddress` accepts it).
   func name(of address: IPv6Address) async -> PointerAnswer
 }

@@ -20,6 +20,8 @@ enum Zone {
     case server
     /// A hostname that the directory may know.
     case host(String)
+    /// A hostname within a group.
+    case member(String, group: String)
     /// The whole address of a node.
     case pointer(IPv6Address)
     /// The address this server answers on.
@@ -38,8 +40,15 @@ enum Zone {
     guard name.isWithin(forward) else { return (.outside, .root) }
     guard name != forward else { return (.apex, forward) }
     guard name != server else { return (.server, forward) }
-    guard name.labels.count == 2, let hostname = hostname(name.labels[0]) else { return (.nothing, forward) }
-    return (.host(hostname), forward)
+    guard let hostname = hostname(name.labels[0]) else { return (.nothing, forward) }
+    switch name.labels.count {
+    case 2: return (.host(hostname), forward)
+    case 3:
+      // What stands before a node's own name is no group, and there is nothing below a node.
+      guard let group = Self.hostname(name.labels[1]) else { return (.nothing, forward) }
+      return (.member(hostname, group: group), forward)
+    default: return (.nothing, forward)
+    }
   }
 
   /// The labels left of the reverse zone are nibbles, the least significant first; 20 of them make an address.

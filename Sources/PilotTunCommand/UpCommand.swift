@@ -59,8 +59,12 @@ struct Up: AsyncParsableCommand {
   var tag: [String] = []
   @Flag(help: "Never talk to peers directly, only through the beacon.")
   var relayOnly = false
-  @Option(help: "Names: auto, resolved or off (default auto).")
+  @Option(
+    help: ArgumentHelp(
+      "Who is told to ask this node for names: auto, resolved, file:/PATH or off (default auto).", valueName: "way"))
   var dns: String?
+  @Flag(help: "Complete short names with .pilot, through systemd-resolved.")
+  var dnsSearch = false
   @Option(help: ArgumentHelp("Serve counters for Prometheus over HTTP.", valueName: "address:port"))
   var metrics: String?
   @Option(help: "trace, debug, info, notice, warning, error or critical (default info).")
@@ -94,6 +98,7 @@ struct Up: AsyncParsableCommand {
     if `public` { flags[.isPublic] = ["true"] }
     if trustAutoApprove { flags[.trustAutoApprove] = ["true"] }
     if relayOnly { flags[.relayOnly] = ["true"] }
+    if dnsSearch { flags[.dnsSearch] = ["true"] }
     return flags
   }
 }

@@ -23,6 +23,7 @@ package enum Setting: String, CaseIterable, Sendable {
   case tags = "tag"
   case relayOnly = "relay-only"
   case dns
+  case dnsSearch = "dns-search"
   case metrics
   case logLevel = "log-level"
   case logFormat = "log-format"
@@ -34,7 +35,9 @@ package enum Setting: String, CaseIterable, Sendable {
 
   /// Whether the setting may be given more than once; in the environment its values are separated by commas.
   package var isList: Bool { self == .networks || self == .tags }
-  package var isSwitch: Bool { self == .isPublic || self == .trustAutoApprove || self == .relayOnly }
+  package var isSwitch: Bool {
+    self == .isPublic || self == .trustAutoApprove || self == .relayOnly || self == .dnsSearch
+  }
 }
 
 /// The texts of a setting and the source they came from, as it is named in error messages.

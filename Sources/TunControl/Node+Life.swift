@@ -47,6 +47,7 @@ extension Node {
     isStopping = true
     notifier.stopping()
     timer?.cancel()
+    await hostNames.end()
     await stub?.stop()
     await leaveMappingServer()
     await stopGateway(streams)
@@ -139,6 +140,7 @@ extension Node {
     }
     for peer in peers.values { refreshRecord(of: peer.node) }
     await startStub()
+    await tellHost(node)
     becomeReady()
   }
 
@@ -170,8 +172,24 @@ extension Node {
     }
   }
 
+  /// The address stands and the stub answers: programs of this machine can be sent there.
+  private func tellHost(_ node: UInt32) async {
+    guard isStubRunning, !isStopping else { return }
+    let hostname = await directory.hostname
+    let own = OverlayMapping.address(for: PilotAddress(network: 0, node: node))
+    do {
+      try await hostNames.begin(
+        name: hostname.map { "\($0).pilot" } ?? NamingZone.serverName,
+        address: hostname == nil ? OverlayMapping.resolver : own)
+    } catch {
+      guard !isStopping else { return }
+      nameFailure = error
+      requestStop.yield(error.message)
+    }
+  }
+
   private func becomeReady() {
-    guard !isReady else { return }
+    guard !isReady, nameFailure == nil else { return }
     isReady = true
     // Official clients take the socket's being there for the node's being registered.
     if let path = configuration.ipcSocket { gateway.submit(.serveLocal(path: path)) }

@@ -26,7 +26,7 @@ extension Node {
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
       "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(),
-      "dns": dnsStatus(), "offloads": offloadStatus(),
+      "dns": dnsStatus(), "names": await hostNames.status(), "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
       "pending_requests": JSONValue(directory.pendingHandshakes().count),
     ]
@@ -48,6 +48,9 @@ extension Node {
     }
     if let beaconProblem { all.append("beacon: \(beaconProblem)") }
     if isReady, configuration.dns != .off, let stubProblem { all.append("names: \(stubProblem)") }
+    if stubProblem == nil, let problem = await hostNames.problem {
+      all.append("names: \(problem.message)\(problem.hint.map { " (\($0))" } ?? "")")
+    }
     let lock = AEADContext.memoryLock
     if !lock.isLocked { all.append("keys are not locked in memory: \(lock.reason)") }
     let refused = engine.drops().first { $0.reason == "not-trusted" }?.count ?? 0
@@ -78,7 +81,7 @@ extension Node {
 
   private func dnsStatus() -> JSONValue {
     [
-      "mode": .text(configuration.dns.rawValue), "running": JSONValue(isStubRunning),
+      "mode": .text(configuration.dns.description), "running": JSONValue(isStubRunning),
       "resolver": .text(OverlayMapping.resolver.description), "zone": "pilot", "reason": JSONValue(stubProblem),
     ]
   }

@@ -130,6 +130,7 @@ extension Node {
 
   private func checkLink() {
     guard node != nil, !isStopping else { return }
+    Task { await hostNames.look() }
     do {
       try configureLink()
     } catch {

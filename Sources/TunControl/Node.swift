@@ -47,6 +47,9 @@ package actor Node {
   var directoryState = DirectoryState.connecting
   var isStubRunning = false
   var stubProblem: String?
+  nonisolated let hostNames: HostNames
+  /// Why the node ended, when the operator insisted on a way to resolve names that does not work.
+  var nameFailure: ControlError?
   var isReady = false
   var isStopping = false
   var warnings: [String] = []
@@ -134,8 +137,13 @@ package actor Node {
       stub = nil
       stubProblem = "dns = off"
     } else {
-      stub = StubServer(source: NodeNames(directory: parts.directory), logger: logger, group: group)
+      stub = StubServer(
+        source: NodeNames(directory: parts.directory),
+        configuration: StubServer.Configuration(interface: parts.engine.interfaceName), logger: logger, group: group)
     }
+    hostNames = HostNames(
+      configuration: configuration, interface: (parts.engine.interfaceName, parts.engine.interfaceIndex), logger: logger
+    )
     warnings = parts.warnings
     (stops, requestStop) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4))
     (readiness, becameReady) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(1))

@@ -26,13 +26,6 @@ package struct ListenAddress: Equatable, Sendable {
   package var isDefault: Bool
 }
 
-package enum DNSMode: String, CaseIterable, Sendable {
-  /// The stub runs; systemd-resolved is told when it is there.
-  case auto
-  case resolved
-  case off
-}
-
 package enum PortMappingMode: String, CaseIterable, Sendable {
   /// The router is asked by PCP, NAT-PMP or UPnP.
   case auto
@@ -70,6 +63,8 @@ package struct NodeConfiguration: Sendable {
   package var tags: [String] = []
   package var isRelayOnly = false
   package var dns = DNSMode.auto
+  /// Short names are completed with `.pilot`, by systemd-resolved.
+  package var isDNSSearched = false
   package var metrics: HostPort?
   package var logLevel = Logger.Level.info
   package var logFormat = LogFormat.text
@@ -102,7 +97,8 @@ package struct NodeConfiguration: Sendable {
     isRelayOnly = try reader.flag(.relayOnly)
     networks = try reader.networks()
     tags = try reader.tags()
-    dns = try reader.choice(.dns) ?? dns
+    dns = try reader.dns() ?? dns
+    isDNSSearched = try reader.flag(.dnsSearch)
     metrics = try reader.hostPort(.metrics)
     logLevel = try reader.logLevel() ?? logLevel
     logFormat = try reader.choice(.logFormat) ?? logFormat

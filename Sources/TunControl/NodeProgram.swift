@@ -20,7 +20,7 @@ package enum NodeProgram {
     let logger = Logger(label: "pilot-tun")
     let notifier = ServiceNotifier(environment: environment)
     let signals = ProcessSignals.stream()
-    try refuseUnsupported(configuration)
+    try refuseUnusable(configuration)
     let adminToken = try configuration.adminTokenFile.map { path throws(ControlError) in try AdminToken(path: path) }
     try Privileges.check()
     logger.info(
@@ -61,19 +61,16 @@ package enum NodeProgram {
     listener.cancel()
     announcer.cancel()
     await control.close()
+    if let failure = await node.nameFailure { throw failure }
     if let reason {
       throw ControlError("node_failed", reason, hint: "the log above says more; the state directory keeps the identity")
     }
     logger.info("stopped")
   }
 
-  private static func refuseUnsupported(_ configuration: NodeConfiguration) throws(ControlError) {
-    if configuration.dns == .resolved {
-      throw ControlError(
-        "not_supported", "dns = resolved is not part of this version",
-        hint: "use auto: the stub answers on \(OverlayMapping.resolver), name it in resolv.conf or your resolver",
-        isUsage: true)
-    }
+  private static func refuseUnusable(_ configuration: NodeConfiguration) throws(ControlError) {
+    // Before anything is made: a path that cannot be used is a mistake of the command line.
+    if case .file(let path) = configuration.dns { _ = try ResolverFile(path) }
     if configuration.metrics != nil {
       throw ControlError(
         "not_supported", "metrics are not served by this version", hint: "pilot-tun status --json has all counters",

@@ -63,6 +63,12 @@ struct SettingReader {
     return choice
   }
 
+  func dns() throws(ControlError) -> DNSMode? {
+    guard let (text, value) = single(.dns) else { return nil }
+    guard let mode = DNSMode(text) else { throw refuse(.dns, value, "auto, resolved, off, or file:/PATH") }
+    return mode
+  }
+
   func logLevel() throws(ControlError) -> Logger.Level? {
     guard let (text, value) = single(.logLevel) else { return nil }
     let name = text.lowercased() == "warn" ? "warning" : text.lowercased()

@@ -36,6 +36,7 @@ package enum StatusForms {
       "names",
       dns.flag("running") ? "stub on \(dns.string("resolver"))" : reason.isEmpty ? "not started yet" : "off: \(reason)",
     ])
+    if dns.flag("running"), let names = names(data["names"] ?? [:]) { rows.append(["", names]) }
     let offloads = (data["offloads"]?.object ?? [:]).sorted { $0.key < $1.key }.map { name, state in
       state.flag("on") ? name : "\(name) off (\(TextForms.plain(state.string("reason"))))"
     }
@@ -52,6 +53,19 @@ package enum StatusForms {
       lines.append(TextForms.table(drops.map { [$0.key, "\($0.value.integer ?? 0)"] }, indent: "  "))
     }
     return lines.joined(separator: "\n")
+  }
+
+  /// Who asks the stub, and whether programs find names; what is wrong stands among the warnings.
+  private static func names(_ names: JSONValue) -> String? {
+    let proof = names["proof"] ?? [:]
+    let way: String? =
+      switch names.string("mechanism") {
+      case "resolved": "asked by systemd-resolved"
+      case "file": "asked first by programs (\(names.string("mode")))"
+      default: nil
+      }
+    guard proof.flag("ok") else { return way }
+    return [way, "\(proof.string("name")) is found"].compactMap { $0 }.joined(separator: " · ")
   }
 
   private static func router(_ mapping: JSONValue) -> String {

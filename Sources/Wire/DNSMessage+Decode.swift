@@ -146,11 +146,15 @@ private struct Parser {
     defer { end = outerEnd }
     if type == DNSRecordType.opt.rawValue {
       guard name.isRoot else { return nil }
-      while position < end {
-        guard u16() != nil, let size = u16(), take(Int(size)) != nil else { return nil }
-      }
-      let edns = DNSExtension(
+      var edns = DNSExtension(
         udpSize: recordClass, version: UInt8(truncatingIfNeeded: ttl >> 16), wantsDNSSEC: ttl & 0x8000 != 0)
+      while position < end {
+        guard let option = u16(), let size = u16(), let data = take(Int(size)) else { return nil }
+        // One that is too short, or too long to be for people, is ignored as any unknown option.
+        if option == DNSExtension.reasonOption, edns.reason == nil, data.count >= 2 {
+          edns.reason = DNSExtendedError(code: UInt16(data[0]) << 8 | UInt16(data[1]), text: Array(data.dropFirst(2)))
+        }
+      }
       return .edns(edns, upperCode: UInt8(truncatingIfNeeded: ttl >> 24))
     }
     guard let data = data(type: DNSRecordType(rawValue: type), recordClass: DNSClass(rawValue: recordClass)),

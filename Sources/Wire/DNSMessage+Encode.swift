@@ -6,7 +6,7 @@ extension DNSMessage {
   /// always stay: the limit is taken as 512 at least.
   public func encoded(limit: Int = DNSMessage.tcpLimit) -> [UInt8] {
     let limit = min(max(limit, Self.plainUDPLimit), Self.tcpLimit)
-    var writer = Writer(limit: limit - (edns == nil ? 0 : Writer.optSize))
+    var writer = Writer(limit: limit - (edns.map(Writer.size) ?? 0))
     writer.bytes = [UInt8](repeating: 0, count: Self.headerSize)
     let questionCount = writer.append(questions) { $0.question($1) }
     var isCut = questionCount < questions.count
@@ -47,7 +47,8 @@ private struct Writer {
   /// Names already written, with every suffix of theirs, and where.
   private var known: [DNSName: Int] = [:]
 
-  static let optSize = 11
+  /// Bytes of the OPT record.
+  static func size(of edns: DNSExtension) -> Int { 11 + (edns.reason.map { 6 + $0.text.count } ?? 0) }
 
   init(limit: Int) { self.limit = limit }
 
@@ -127,6 +128,11 @@ private struct Writer {
     bytes.appendBig(DNSRecordType.opt.rawValue)
     bytes.appendBig(edns.udpSize)
     bytes += [upperCode, edns.version, edns.wantsDNSSEC ? 0x80 : 0, 0]
-    bytes.appendBig(UInt16(0))
+    guard let reason = edns.reason else { return bytes.appendBig(UInt16(0)) }
+    bytes.appendBig(UInt16(6 + reason.text.count))
+    bytes.appendBig(DNSExtension.reasonOption)
+    bytes.appendBig(UInt16(2 + reason.text.count))
+    bytes.appendBig(reason.code)
+    bytes += reason.text
   }
 }

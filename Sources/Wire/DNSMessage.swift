@@ -99,17 +99,18 @@ public struct DNSQuery: Hashable, Sendable {
     return min(max(Int(edns.udpSize), DNSMessage.plainUDPLimit), DNSMessage.udpLimit)
   }
 
-  /// The beginning of an answer: identifier, question and RD as in the query, an OPT record when the query had one.
+  /// The beginning of an answer: identifier, question and RD as in the query, an OPT record when the query had one, with
+  /// the reason in it.
   public func answer(
     _ code: DNSResponseCode = .noError, isAuthoritative: Bool = true, answers: [DNSRecord] = [],
-    authority: [DNSRecord] = [], additional: [DNSRecord] = []
+    authority: [DNSRecord] = [], additional: [DNSRecord] = [], reason: DNSExtendedError? = nil
   ) -> DNSMessage {
     DNSMessage(
       id: message.id, isResponse: true, isAuthoritative: isAuthoritative,
       recursionDesired: message.recursionDesired, checkingDisabled: message.checkingDisabled, responseCode: code,
       questions: [question], answers: answers, authority: authority, additional: additional,
       edns: message.edns.map {
-        DNSExtension(udpSize: UInt16(DNSMessage.udpLimit), version: 0, wantsDNSSEC: $0.wantsDNSSEC)
+        DNSExtension(udpSize: UInt16(DNSMessage.udpLimit), version: 0, wantsDNSSEC: $0.wantsDNSSEC, reason: reason)
       })
   }
 }

@@ -107,19 +107,48 @@ public struct DNSRecord: Hashable, Sendable {
   }
 }
 
-/// What the OPT record says (RFC 6891). Options are checked for their form and left out.
+/// Why an answer is as it is, for people (Extended DNS Errors, RFC 8914).
+public struct DNSExtendedError: Hashable, Sendable {
+  public var code: UInt16
+  /// UTF-8 without a final zero, at most `textLimit` bytes.
+  public private(set) var text: [UInt8]
+
+  /// Leaves room for the longest question in 512 bytes.
+  public static let textLimit = 128
+
+  /// nil when the text is too long.
+  public init?(code: UInt16, text: [UInt8]) {
+    guard text.count <= Self.textLimit else { return nil }
+    self.code = code
+    self.text = text
+  }
+
+  /// Texts of our own; longer ones are cut.
+  public init(code: UInt16, _ text: StaticString) {
+    self.code = code
+    self.text = Array(text.description.utf8.prefix(Self.textLimit))
+  }
+}
+
+/// What the OPT record says (RFC 6891). Options other than the first extended error are checked for their form and left
+/// out.
 public struct DNSExtension: Hashable, Sendable {
   /// Largest UDP message its sender takes; values below 512 mean 512.
   public var udpSize: UInt16
   public var version: UInt8
   /// DNSSEC OK; copied into the answer.
   public var wantsDNSSEC: Bool
+  public var reason: DNSExtendedError?
 
-  public init(udpSize: UInt16, version: UInt8 = 0, wantsDNSSEC: Bool = false) {
+  public init(udpSize: UInt16, version: UInt8 = 0, wantsDNSSEC: Bool = false, reason: DNSExtendedError? = nil) {
     self.udpSize = udpSize
     self.version = version
     self.wantsDNSSEC = wantsDNSSEC
+    self.reason = reason
   }
+
+  /// Option code of extended errors (RFC 8914 §2).
+  static let reasonOption: UInt16 = 15
 }
 
 /// Why bytes are not a query to look up.

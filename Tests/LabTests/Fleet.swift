@@ -145,6 +145,8 @@ final class LabNode {
   var environment: [String: String]
   let lab: Lab
   private(set) var program: Program?
+  /// Words before each command in this node's machine; see ResolvedRoom.
+  var prefix: [String] = []
   /// Programs of the machine that serve others, see MatrixEnd.
   var services: Program?
   /// Overlay addresses, known once it was up.
@@ -187,7 +189,7 @@ final class LabNode {
   /// Starts it without waiting.
   @discardableResult
   func launch() throws -> Program {
-    let program = try lab.start(in: namespace, upCommand, environment: environment)
+    let program = try lab.start(in: namespace, prefix + upCommand, environment: environment)
     self.program = program
     return program
   }
@@ -217,12 +219,12 @@ final class LabNode {
   }
 
   func run(_ arguments: [String], within seconds: Double = 30) throws -> Outcome {
-    try namespace.run(arguments, within: seconds)
+    try namespace.run(prefix + arguments, within: seconds)
   }
 
   /// Starts a helper of LabTools inside and waits for its "ready".
   func helper(_ command: [String]) throws -> Program {
-    let program = try lab.start(in: namespace, command)
+    let program = try lab.start(in: namespace, prefix + command)
     try program.waitForLine(containing: "ready")
     return program
   }

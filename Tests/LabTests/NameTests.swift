@@ -1,5 +1,6 @@
 // Names as ordinary programs see them: dig, curl and getent through the node's own resolver.
 
+import Foundation
 import Testing
 import Wire
 
@@ -47,6 +48,87 @@ extension KernelTests {
         #expect(try alpha.run(["getent", "ahosts", "beta.pilot"]).orThrow().output.contains(beta.ipv6))
         #expect(try alpha.run(["cat", "/etc/resolv.conf"]).output.contains(Fleet.resolver), "programs see this file")
         #expect(try FileMark(alpha.namespace.resolverFile) == alpha.resolverMark, "and the node leaves it alone")
+      }
+    }
+
+    @Test("names within a group lead to the address there and back; groups one is not in have no names")
+    func groups() throws {
+      try Fleet.with(rendezvousFlags: ["--network", "papers:open", "--network", "others:open"]) { fleet in
+        let alpha = try fleet.node("alpha", ["--network", "1"])
+        let beta = try fleet.node("beta", ["--network", "1", "--network", "2", "--public"])
+        let gamma = try fleet.node("gamma")
+        let address = beta.ipv6.replacing("4f54::", with: "4f54:1::")
+        #expect(address != beta.ipv6)
+        #expect(try dig(alpha, "AAAA Beta.Papers.pilot +short") == address + "\n")
+        #expect(try dig(alpha, "-x \(address) +short") == "beta.papers.pilot.\n")
+        #expect(try alpha.run(["ping", "-c", "1", "-W", "5", "beta.papers.pilot"]).isSuccess)
+        let group = try dig(alpha, "AAAA papers.pilot")
+        #expect(group.contains("status: NOERROR") && group.contains("ANSWER: 0") && group.contains("SOA"), "\(group)")
+        for name in ["gamma.papers.pilot", "beta.others.pilot", "www.beta.pilot", "nobody.papers.pilot"] {
+          #expect(try dig(alpha, "AAAA \(name)").contains("status: NXDOMAIN"), "\(name)")
+        }
+        #expect(try dig(gamma, "AAAA beta.papers.pilot").contains("status: NXDOMAIN"))
+
+        // The rendezvous goes: what is known stays, marked by its short life; what is not is no lie.
+        fleet.killRendezvous()
+        _ = try eventually("the loss is noticed", within: 30) {
+          try alpha.status()["rendezvous"]["state"].text == "registered" ? nil : true
+        }
+        #expect(try dig(alpha, "AAAA beta.papers.pilot +short") == address + "\n")
+        let unknown = try dig(alpha, "AAAA never-asked.pilot")
+        #expect(unknown.contains("status: SERVFAIL") && unknown.contains("EDE: 22"), "\(unknown)")
+        #expect(try dig(alpha, "AAAA beta.pilot.localdomain").contains("EDE: 20"))
+      }
+    }
+
+    @Test("only programs of the machine are answered: another one that routes to the resolver gets nothing")
+    func localOnly() throws {
+      try Fleet.with { fleet in
+        let alpha = try fleet.node("alpha")
+        let hop = alpha.underlay.split(separator: ".")[2]
+        try fleet.router.command("ip -6 route add \(Fleet.resolver)/128 via fd77:0:0:\(hop)::2")
+        // The packets arrive: the kernel answers the ping.
+        #expect(try fleet.router.run(["ping", "-c", "1", "-W", "2", Fleet.resolver]).isSuccess)
+        for flag in ["+notcp", "+tcp"] {
+          let words = ["dig", "@\(Fleet.resolver)", "+tries=1", "+time=1", flag, "AAAA", "alpha.pilot"]
+          let outcome = try fleet.router.run(words)
+          #expect(!outcome.isSuccess && !outcome.output.contains("status:"), "\(outcome)")
+          #expect(try alpha.run(words).output.contains(alpha.ipv6))
+        }
+      }
+    }
+
+    @Test("--dns file: the file serves programs, and is as before after the end, a crash, and a wrong path")
+    func resolverFile() throws {
+      try Fleet.with { fleet in
+        // As in a container: the file names others, and is a mount of its own.
+        let path = "\(fleet.lab.directory)/resolv.conf"
+        let before = "nameserver 127.0.0.99\noptions timeout:1 attempts:1\n"
+        try before.write(toFile: path, atomically: true, encoding: .utf8)
+        let alpha = try fleet.node("alpha", ["--public", "--dns", "file:/etc/resolv.conf"], isStarted: false)
+        alpha.prefix = ["unshare", "-m", "sh", "-c", "mount --bind \(path) /etc/resolv.conf && exec \"$@\"", "sh"]
+        let upstream = try fleet.lab.start(in: alpha.namespace, Tools.python("dns_upstream", "127.0.0.99"))
+        try upstream.waitForLine(containing: "ready")
+        try alpha.start()
+        let names = try alpha.status()["names"]
+        #expect(names["mechanism"].text == "file" && names["proof"]["ok"].isTrue, "\(names)")
+        #expect(try alpha.run(["getent", "ahosts", "alpha.pilot"]).orThrow().output.contains(alpha.ipv6))
+        #expect(try alpha.run(["getent", "ahostsv4", "example.org"]).orThrow().output.contains("192.0.2.1"))
+        alpha.stop()
+        #expect(try String(contentsOfFile: path, encoding: .utf8) == before)
+
+        try alpha.start()
+        alpha.stop(SIGKILL)
+        #expect(try String(contentsOfFile: path, encoding: .utf8) != before, "the check sees our lines")
+        // Another way is asked for now: the lines go all the same.
+        alpha.flags = ["--public", "--dns", "auto"]
+        try alpha.start()
+        #expect(try String(contentsOfFile: path, encoding: .utf8) == before)
+        alpha.stop()
+
+        alpha.flags = ["--dns", "file:/etc/no/such/file", "--json"]
+        let outcome = try alpha.launch().wait(within: 10)
+        #expect(outcome.status == 2 && outcome.errors.contains("resolver_file_unusable"), "\(outcome)")
       }
     }
 

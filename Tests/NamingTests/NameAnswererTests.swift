@@ -10,7 +10,7 @@ import Wire
       Issue.record("not looked up")
       return
     }
-    #expect(pending.need == .address(of: "specialist-papers"))
+    #expect(pending.need == .address(of: "specialist-papers", group: nil))
     let response = NameAnswerer.finish(pending, .found(papers, ttl: 30))
     var expected: [UInt8] = [0x12, 0x34, 0x85, 0x00, 0, 1, 0, 1, 0, 0, 0, 0]
     expected += [17] + Array("specialist-papers".utf8) + [5] + Array("pilot".utf8) + [0, 0, 28, 0, 1]
@@ -19,6 +19,38 @@ import Wire
     #expect(response.bytes == expected)
     #expect(response.hasAnswers)
     #expect(!response.isTruncated)
+  }
+
+  @Test("a name within a group is looked up there; a group alone has names below it and no address")
+  func groups() async throws {
+    let found = try #require(await answer(query("Specialist-Papers.PAPERS.pilot", .aaaa)))
+    #expect(found.answers.map(\.data) == [.aaaa(papers)])
+    #expect(found.questions.first?.name.description == "Specialist-Papers.PAPERS.pilot.")
+    let group = try #require(await answer(query("papers.pilot", .aaaa)))
+    #expect(group.responseCode == .noError && group.answers.isEmpty && group.authority.count == 1)
+    for text in ["specialist-papers.others.pilot", "www.specialist-papers.pilot", "a.specialist-papers.papers.pilot"] {
+      #expect(try #require(await answer(query(text, .aaaa))).responseCode == .nameError, "\(text)")
+    }
+    guard case .lookUp(let pending) = NameAnswerer.begin(query("\(DNSName.reverse(of: papers))", .ptr), by: .udp) else {
+      Issue.record("not looked up")
+      return
+    }
+    let pointer = NameAnswerer.finish(pending, .found("specialist-papers", group: "papers", ttl: 9))
+    #expect(DNSMessage(pointer.bytes)?.answers.map(\.data) == [.ptr(name("specialist-papers.papers.pilot"))])
+    #expect(NameAnswerer.finish(pending, .found("x", group: "a b", ttl: 9)).code == .serverFailure)
+  }
+
+  @Test("what a search list put behind a name is refused, with the reason for those who can read it")
+  func foreignSuffix() async throws {
+    let edns = DNSExtension(udpSize: 1232)
+    for text in ["specialist-papers.pilot.localdomain", "specialist-papers.pilot.example.com", "example.com"] {
+      let reply = try #require(await answer(query(text, .aaaa, edns: edns)))
+      #expect(reply.responseCode == .refused && reply.edns?.reason?.code == 20, "\(text)")
+    }
+    let away = try #require(await answer(query("nobody.pilot", .aaaa, edns: edns), from: TableSource(.away)))
+    #expect(away.responseCode == .serverFailure && away.edns?.reason?.code == 22)
+    let plain = try #require(await answer(query("nobody.pilot", .aaaa), from: TableSource(.away)))
+    #expect(plain.responseCode == .serverFailure && plain.edns == nil)
   }
 
   @Test("names are found in any case, and the question comes back as it was written")
@@ -160,7 +192,7 @@ import Wire
     let outside = try #require(IPv6Address("2001:db8::1"))
     #expect(NameAnswerer.finish(forward, .found(outside, ttl: 9)).code == .serverFailure)
     for text in ["", "a b", "a.b", String(repeating: "x", count: 300), "ä"] {
-      #expect(NameAnswerer.finish(reverse, .found(text, ttl: 9)).code == .serverFailure)
+      #expect(NameAnswerer.finish(reverse, .found(text, group: nil, ttl: 9)).code == .serverFailure)
     }
   }
 }

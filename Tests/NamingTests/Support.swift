@@ -28,7 +28,9 @@ final class TableSource: NameSource {
   func address(of name: String) async -> NameAnswer {
     asked.withLock { $0.append(name) }
     switch mood.withLock({ $0 }) {
-    case .well: return name == "specialist-papers" ? .found(papers, ttl: ttl) : .notFound
+    case .well:
+      if name == "papers" { return .between }
+      return name == "specialist-papers" ? .found(papers, ttl: ttl) : .notFound
     case .away: return .unavailable
     case .hanging:
       // Ends by cancellation only.
@@ -37,9 +39,13 @@ final class TableSource: NameSource {
     }
   }
 
+  func address(of name: String, in group: String) async -> NameAnswer {
+    group == "papers" ? await address(of: name) : .notFound
+  }
+
   func name(of address: IPv6Address) async -> PointerAnswer {
     switch mood.withLock({ $0 }) {
-    case .well: address == papers ? .found("specialist-papers", ttl: ttl) : .notFound
+    case .well: address == papers ? .found("specialist-papers", group: nil, ttl: ttl) : .notFound
     case .away, .hanging: .unavailable
     }
   }
@@ -64,8 +70,9 @@ func answer(
   case .respond(let response): return DNSMessage(response.bytes)
   case .lookUp(let pending):
     switch pending.need {
-    case .address(let name):
-      return DNSMessage(NameAnswerer.finish(pending, await source.address(of: name)).bytes)
+    case .address(let name, let group):
+      let answer = if let group { await source.address(of: name, in: group) } else { await source.address(of: name) }
+      return DNSMessage(NameAnswerer.finish(pending, answer).bytes)
     case .name(let address):
       return DNSMessage(NameAnswerer.finish(pending, await source.name(of: address)).bytes)
     }

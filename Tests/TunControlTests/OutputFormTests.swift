@@ -120,6 +120,7 @@ struct OutputFormTests {
       "hostname": "coordinator", "interface": "pilot0", "mtu": 1400, "listen": "[::]:4000",
       "rendezvous": ["registry": "10.0.0.1:9000", "beacon": "10.0.0.1:9001", "state": "registered", "embedded": false],
       "dns": ["running": true, "resolver": "fd50:494c:4f54:ffff::53"],
+      "names": ["mechanism": "resolved", "proof": ["name": "coordinator.pilot", "ok": true]],
       "port_mapping": ["state": "mapped", "protocol": "PCP", "external": "203.0.113.9:4000"],
       "offloads": ["udp-gso": ["on": true, "reason": nil], "tun-uso": ["on": false, "reason": "kernel 5.10"]],
       "drops": ["replayed": 3, "not-trusted": 0], "warnings": ["keys are not locked"],
@@ -140,6 +141,7 @@ struct OutputFormTests {
           router      maps 203.0.113.9:4000 to here by PCP
           rendezvous  registry 10.0.0.1:9000 · beacon 10.0.0.1:9001
           names       stub on fd50:494c:4f54:ffff::53
+                      asked by systemd-resolved · coordinator.pilot is found
           offloads    tun-uso off (kernel 5.10) · udp-gso
           access      private: trusted peers only
           ! keys are not locked

@@ -179,6 +179,33 @@ struct DNSAnswerTests {
     #expect(DNSMessage(bytes + [0]) == nil)
   }
 
+  @Test("an extended error travels in OPT, byte for byte as RFC 8914 §2 has it, and malformed ones are ignored")
+  func extendedErrors() throws {
+    let query = try DNSQuery(DNSMessage.query(id: 1, zone, .soa).encoded())
+    let answer = query.answer(.refused, reason: DNSExtendedError(code: 20, "no"))
+    let bytes = answer.encoded()
+    #expect(DNSMessage(bytes) == answer)
+    let option = hex("00 0029 04D0 00000000 0008 000F 0004 0014 6E6F")
+    #expect(Array(bytes.suffix(option.count)) == option)
+    // Shorter than its code, and longer than anyone reads.
+    let head = hex("0001 8000 0000 0000 0000 0001")
+    for (length, text) in [("0001", [0]), ("0103", [UInt8](repeating: 65, count: 259))] as [(String, [UInt8])] {
+      let size = UInt16(text.count + 4)
+      let data = [UInt8(size >> 8), UInt8(truncatingIfNeeded: size)] + hex("000F" + length) + text
+      let message = try #require(DNSMessage(head + hex("00 0029 0200 00000000") + data))
+      #expect(message.edns?.reason == nil)
+      #expect(DNSMessage(message.encoded()) == message)
+    }
+    // The longest one leaves room for the longest question.
+    let longest = try #require(DNSExtendedError(code: 0, text: [UInt8](repeating: 65, count: 128)))
+    #expect(DNSExtendedError(code: 0, text: [UInt8](repeating: 65, count: 129)) == nil)
+    let labels = [[UInt8]](repeating: [UInt8](repeating: 97, count: 61), count: 4)
+    let long = DNSMessage.query(id: 1, try #require(DNSName(labels: labels)), .aaaa)
+    let full = try DNSQuery(long.encoded()).answer(.serverFailure, reason: longest).encoded(limit: 512)
+    let read = try #require(DNSMessage(full))
+    #expect(full.count <= 512 && read.edns?.reason == longest && read.questions == long.questions)
+  }
+
   @Test("records whose data has a wrong size are refused")
   func wrongDataSizes() {
     let head = hex("0001 8000 0000 0001 0000 0000 00")
