@@ -32,7 +32,6 @@ enum Daemon {
   }
 
   private static func stop(_ context: Context) throws(ControlError) -> Int32 {
-    try context.arguments.allow(["socket"])
     var pid = recordedProcess(context)
     if pid == nil, let status = try? context.call(.status, timeout: 3) { pid = pid_t(exactly: status.int("pid")) }
     guard let pid, pid > 1 else {
@@ -72,7 +71,6 @@ enum Daemon {
   }
 
   private static func status(_ context: Context) throws(ControlError) -> Int32 {
-    try context.arguments.allow(["socket", "check"])
     let answer = try? context.call(.status, timeout: 5)
     if context.arguments.has("check") { return answer == nil ? 1 : 0 }
     guard let answer else {

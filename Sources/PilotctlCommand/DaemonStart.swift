@@ -18,11 +18,8 @@ struct DaemonStart {
     "log-format": "log-format", "metrics": "metrics",
   ]
   private static let switches = ["public", "trust-auto-approve", "relay-only"]
-  private static let own: Set<String> = [
-    "registry", "beacon", "socket", "networks", "state-dir", "foreground", "wait",
-  ]
   /// Flags of the official daemon that mean nothing to this one.
-  private static let ignored: Set<String> = [
+  static let ignored: Set<String> = [
     "email", "identity", "webhook", "admin-token", "transport", "proxy", "proxy-cmd", "no-echo", "encrypt",
     "motd-feed-url",
   ]
@@ -31,8 +28,6 @@ struct DaemonStart {
     guard !arguments.has("no-encrypt"), arguments.flags["encrypt"] != "false" else {
       throw ControlError("not_implemented", "tunnels are always encrypted", hint: "leave out --no-encrypt")
     }
-    try arguments.allow(
-      Set(Self.passed.keys).union(Self.switches).union(Self.own).union(Self.ignored).union(["no-encrypt"]))
     for name in arguments.flags.keys.sorted() where Self.ignored.contains(name) {
       Output.standardError("note: --\(name) has no meaning for this daemon and is ignored")
     }

@@ -14,6 +14,10 @@ enum Main {
       Output.line(PilotTunVersion.text)
       exit(0)
     }
+    if arguments.flags["experimental-dump-help"] != nil {
+      Output.line(Help.dump.line)
+      exit(0)
+    }
     if verb == "help" || (verb == nil && arguments.wantsHelp) {
       Output.line(Help.usage)
       exit(0)
@@ -36,6 +40,7 @@ enum Main {
 
   /// Runs a verb and returns its exit status.
   private static func run(_ verb: String, _ context: inout Context) throws(ControlError) -> Int32 {
+    try Manual.check(context.arguments)
     switch verb {
     case "daemon": return try Daemon.run(&context)
     case "ping": return try PingVerb.run(context)

@@ -7,7 +7,6 @@ import TunControl
 
 enum TrustVerbs {
   private static func node(_ context: Context, _ usage: String) throws(ControlError) -> (text: String, id: Int64) {
-    try context.arguments.allow(["socket"])
     let answer = try context.resolve(context.peer(usage))
     return (answer.string("address"), answer.int("node_id"))
   }
@@ -48,13 +47,11 @@ enum TrustVerbs {
   }
 
   static func pending(_ context: Context) throws(ControlError) -> Int32 {
-    try context.arguments.allow(["socket"])
     let data = PilotctlForms.pending(try context.call(.trustPending))
     return context.show(data, PilotctlForms.pendingText(data, now: Int64(time(nil))))
   }
 
   static func trust(_ context: Context) throws(ControlError) -> Int32 {
-    try context.arguments.allow(["socket", "search", "limit"])
     let data = PilotctlForms.trusted(
       try context.call(.trustList), search: context.arguments.flags["search"],
       limit: try context.arguments.integer("limit", in: 0...1_000_000))

@@ -7,19 +7,16 @@ import TunControl
 
 enum Verbs {
   static func info(_ context: Context) throws(ControlError) -> Int32 {
-    try context.arguments.allow(["socket"])
     let info = PilotctlForms.info(try context.call(.status))
     return context.show(info, PilotctlForms.infoText(info))
   }
 
   static func health(_ context: Context) throws(ControlError) -> Int32 {
-    try context.arguments.allow(["socket"])
     let status = try context.call(.status)
     return context.show(PilotctlForms.health(status), PilotctlForms.healthText(status))
   }
 
   static func peers(_ context: Context) throws(ControlError) -> Int32 {
-    try context.arguments.allow(["socket", "all", "limit", "search"])
     var answer = try context.call(.peers)
     if let search = context.arguments.flags["search"] {
       let rows = answer.items("peers").filter { "\($0.int("node_id"))".contains(search) }
@@ -33,7 +30,6 @@ enum Verbs {
   }
 
   static func find(_ context: Context) throws(ControlError) -> Int32 {
-    try context.arguments.allow(["socket"])
     let name = try context.peer("find HOSTNAME")
     let data = PilotctlForms.find(try context.call(.resolve, ["name": .text(name)]))
     return context.show(data, PilotctlForms.findText(data))
@@ -44,7 +40,6 @@ enum PingVerb {
   /// Unlike the official tool, status 1 also when the overall time ran out before anything came back.
   static func run(_ context: Context) throws(ControlError) -> Int32 {
     let arguments = context.arguments
-    try arguments.allow(["socket", "count", "timeout", "reuse-conn", "trace", "no-auto-handshake"])
     let target = try context.resolve(context.peer("ping PEER [--count N] [--timeout DUR]")).string("address")
     let count = try arguments.integer("count", in: 1...100_000) ?? 4
     let timeout = try arguments.duration("timeout") ?? 5

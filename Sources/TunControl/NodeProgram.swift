@@ -181,7 +181,8 @@ enum Privileges {
     guard hasNetAdmin(status: (try? SmallFile.read("/proc/self/status")) ?? []) else {
       throw ControlError(
         "net_admin_missing", "this process may not configure network interfaces (CAP_NET_ADMIN)",
-        hint: "run it as root, or give the service AmbientCapabilities=CAP_NET_ADMIN")
+        hint:
+          "run it as root, or give the service AmbientCapabilities=CAP_NET_ADMIN; in a container: --cap-add NET_ADMIN")
     }
   }
 

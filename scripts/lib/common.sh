@@ -1,5 +1,5 @@
-# What the scripts share: where the repository is, how to talk to the person, which Swift builds it, and how root
-# hands back the files it made. Sourced by setup, test, demo, install, uninstall; never run by itself.
+# What the scripts share: where the repository is, how to talk to the person, which Swift builds it and how, and how
+# root hands back the files it made. Sourced by the scripts beside this folder; never run by itself.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 required_swift=6.3
@@ -61,6 +61,23 @@ find_swift() {
   done
   fail "Swift $required_swift or newer was not found" \
     "get it from https://www.swift.org/install/linux/ (Debian 12), put its usr/bin into PATH, and run this again"
+}
+
+# release_build PRODUCT…: builds programs as they are installed: optimised, Swift's runtime inside, `bin` is their folder.
+# The binaries do not know where they were built (-file-prefix-map), so that anyone gets the same ones. miniupnpc is
+# linked statically, from a folder in which the linker finds no shared one: its soname changes with every Debian.
+release_build() {
+  local link=$root/$scratch/link archive product
+  archive=$(gcc -print-file-name=libminiupnpc.a)
+  [[ $archive == /* ]] || fail "libminiupnpc.a is missing" "run: scripts/setup"
+  mkdir -p "$link"
+  ln -sfn "$archive" "$link/libminiupnpc.a"
+  local build=(
+    swift build --package-path "$root" --scratch-path "$root/$scratch" -c release --static-swift-stdlib
+    -Xlinker "-L$link" -Xswiftc -file-prefix-map -Xswiftc "$root=." -Xcc "-ffile-prefix-map=$root=."
+  )
+  for product in "$@"; do "${build[@]}" --product "$product"; done
+  bin=$("${build[@]}" --show-bin-path)
 }
 
 # Whatever root built inside a person's checkout belongs to that person afterwards.
