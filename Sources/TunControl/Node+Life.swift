@@ -7,6 +7,7 @@ import LinkIO
 import Logging
 import Naming
 import Rendezvous
+import ServiceManager
 import Wire
 
 extension Node {
@@ -27,7 +28,9 @@ extension Node {
       }
     }
     lanAddresses = LocalAddresses.list(except: configuration.interface)
+    let isResumed = await resumeAddress()
     await findBeacon()
+    if isResumed { resumePeers() }
     await discoverBeforeRegistration()
     await directory.announce(announcement)
     await connectTrustMessages()
@@ -47,9 +50,15 @@ extension Node {
     isStopping = true
     notifier.stopping()
     timer?.cancel()
+    keepRecentPeers()
+    endWaiting()
     await stub?.stop()
     await leaveMappingServer()
     await stopGateway(streams)
+    service.cancel()
+    await service.value
+    news.cancel()
+    // The last of all: until here packets pass, and with a restart they wait from here on.
     tell(.stop)
     await withCheckedContinuation { continuation in
       DedicatedThread.start("pilot-join") { [engine] in
@@ -58,9 +67,6 @@ extension Node {
       }
     }
     _ = await events.value
-    service.cancel()
-    await service.value
-    news.cancel()
     await rendezvous?.shutdown()
     return reason
   }
@@ -87,7 +93,8 @@ extension Node {
     case .registered(let node, _, let networks): await settle(node: node, networks: networks)
     case .stateChanged(let state):
       directoryState = state
-      if isReady { notifier.status(stateLine) }
+      becomeReady()
+      tellStatus()
       if case .connected = state { discover() }
     case .trustEnding(let peer): await endAdmission(of: peer)
     case .trustRefused(let refusal): count(refusal.rawValue)
@@ -112,7 +119,7 @@ extension Node {
   }
 
   /// Own id and networks are known, or changed: interface, worker, stub follow.
-  private func settle(node: UInt32, networks: [UInt16]) async {
+  func settle(node: UInt32, networks: [UInt16]) async {
     if self.node != node {
       // Another id is another node: sessions are bound to the old one.
       for peer in peers.values { removePeer(peer) }
@@ -126,7 +133,9 @@ extension Node {
     if stub != nil { addresses.append(OverlayMapping.resolver) }
     addresses.append(OverlayMapping.gateway)
     let hadAddresses = !self.addresses.isEmpty
-    let gone = self.addresses.filter { !addresses.contains($0) }
+    // An interface that was kept may have those of a run that was another node.
+    let standing = hadAddresses ? self.addresses : LocalAddresses.overlay(on: engine.interfaceName)
+    let gone = standing.filter { !addresses.contains($0) }
     self.addresses = addresses
     do {
       try configureLink(removing: gone)
@@ -168,21 +177,6 @@ extension Node {
       stubProblem = error.message
       logOnce("stub \(error.message)", "names do not resolve on this machine: \(error.message)")
     }
-  }
-
-  private func becomeReady() {
-    guard !isReady else { return }
-    isReady = true
-    // Official clients take the socket's being there for the node's being registered.
-    if let path = configuration.ipcSocket { gateway.submit(.serveLocal(path: path)) }
-    notifier.ready(stateLine)
-    becameReady.yield()
-  }
-
-  /// One line for systemd's status.
-  var stateLine: String {
-    let address = node.map { PilotAddress(network: 0, node: $0).description } ?? "no address yet"
-    return "\(address), \(directoryState.word)"
   }
 }
 
