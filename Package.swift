@@ -52,6 +52,7 @@ enum Kind { case library, program, tests, shim, upnp }
 
 var rooms: [Room] = [
   room("Shim", [], [.product(name: "Crypto", package: "swift-crypto")], kind: .shim),
+  room("ServiceManager", ["Shim"]),
   room("Wire", []),
   room("JSON", []),
   room("Session", ["Wire", "Shim"]),
@@ -72,17 +73,18 @@ var rooms: [Room] = [
     "TunControl",
     [
       "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "UPnPClient", "Streams",
-      "SystemBus",
+      "SystemBus", "ServiceManager",
       "LocalSocket", "Services",
       "Gateway", "Directory", "Naming", "Rendezvous",
     ],
     [nioCore, nioPosix, logging, toml]),
   room("PilotTunCommand", ["TunControl", "Directory", "Wire", "JSON"], [arguments, logging], kind: .program),
-  room("PilotRendezvousCommand", ["Rendezvous", "Wire"], [arguments, logging], kind: .program),
+  room("PilotRendezvousCommand", ["Rendezvous", "ServiceManager", "Wire"], [arguments, logging], kind: .program),
   room("PilotctlCommand", ["TunControl", "Directory", "Wire", "JSON"], [logging], kind: .program),
   room("SeededRandom", []),
   room("Simulator", ["Wire", "Session", "Traversal", "SeededRandom"]),
 
+  room("ServiceManagerTests", ["ServiceManager", "Shim"], kind: .tests),
   room("WireTests", ["Wire"], kind: .tests),
   room("SessionTests", ["SeededRandom", "Session", "Wire", "Shim", "Simulator"], kind: .tests),
   room("LinkIOTests", ["SeededRandom", "LinkIO", "Wire", "Shim"], kind: .tests),

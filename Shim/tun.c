@@ -8,6 +8,8 @@
 #include <linux/if_tun.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -63,6 +65,28 @@ int32_t pt_tun_open(const char *name, uint32_t vnet_header, uint32_t multi_queue
     }
     *stage = 0;
     return fd;
+}
+
+int32_t pt_tun_adopt(int32_t fd, char final_name[16], uint32_t *vnet_header) {
+    struct stat status;
+    if (fstat(fd, &status) < 0) return -errno;
+    // Character device 10:200 (devices.txt): another driver might know TUNGETIFF's number as something else.
+    if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(10, 200)) return -EINVAL;
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    if (ioctl(fd, TUNGETIFF, &request) < 0) return -errno;
+    const unsigned flags = (unsigned short)request.ifr_flags;
+    if (!(flags & IFF_TUN) || !(flags & IFF_NO_PI) || (flags & IFF_MULTI_QUEUE)) return -EINVAL;
+    *vnet_header = (flags & IFF_VNET_HDR) != 0;
+    if (*vnet_header) {
+        int size = PT_VNET_HEADER_SIZE;
+        if (ioctl(fd, TUNSETVNETHDRSZ, &size) < 0) return -errno;
+    }
+    const int mode = fcntl(fd, F_GETFL);
+    if (mode < 0 || fcntl(fd, F_SETFL, mode | O_NONBLOCK) < 0) return -errno;
+    memcpy(final_name, request.ifr_name, 16);
+    final_name[15] = 0;
+    return 0;
 }
 
 int32_t pt_tun_set_offload(int32_t fd, uint32_t bits) {

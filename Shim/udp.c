@@ -3,6 +3,7 @@
 #include "pt_udp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <string.h>
@@ -66,6 +67,12 @@ static int set_option(int fd, int level, int name, int value) {
     return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
 }
 
+static int never_fragment(int fd, int32_t family) {
+    int result = family == 6 ? set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE) : 0;
+    // Also on the IPv6 socket: it is what IPv4-mapped destinations obey.
+    return result < 0 ? result : set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+}
+
 int32_t pt_udp_open(const pt_endpoint *local, int32_t *family) {
     *family = 6;
     int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -75,13 +82,8 @@ int32_t pt_udp_open(const pt_endpoint *local, int32_t *family) {
     }
     if (fd < 0) return -errno;
 
-    int result = 0;
-    if (*family == 6) {
-        result = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-        if (result == 0) result = set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
-    }
-    // Also on the IPv6 socket: it is what IPv4-mapped destinations obey.
-    if (result == 0) result = set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+    int result = *family == 6 ? set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0) : 0;
+    if (result == 0) result = never_fragment(fd, *family);
 
     socket_address address;
     if (result == 0) {
@@ -97,6 +99,29 @@ int32_t pt_udp_open(const pt_endpoint *local, int32_t *family) {
         return result;
     }
     return fd;
+}
+
+static int option(int fd, int level, int name) {
+    int value = -1;
+    socklen_t length = sizeof value;
+    return getsockopt(fd, level, name, &value, &length) < 0 ? -1 : value;
+}
+
+int32_t pt_udp_adopt(int32_t fd, int32_t *family) {
+    const int domain = option(fd, SOL_SOCKET, SO_DOMAIN);
+    if ((domain != AF_INET6 && domain != AF_INET) || option(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_UDP) return -EINVAL;
+    *family = domain == AF_INET6 ? 6 : 4;
+    if (*family == 6 && option(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0) return -EINVAL;
+    socket_address address;
+    socklen_t length = sizeof address;
+    // A connected one hears nobody else.
+    if (getpeername(fd, &address.any, &length) == 0) return -EINVAL;
+    pt_endpoint local;
+    int32_t result = pt_udp_local(fd, &local);
+    if (result < 0 || local.port == 0) return result < 0 ? result : -EINVAL;
+    const int mode = fcntl(fd, F_GETFL);
+    if (mode < 0 || fcntl(fd, F_SETFL, mode | O_NONBLOCK) < 0) return -errno;
+    return never_fragment(fd, *family);
 }
 
 static int grow_buffer(int fd, int forced, int plain, int32_t bytes, int32_t *granted) {

@@ -31,6 +31,10 @@
 #define PT_TUN_FIRST_QUEUE 1u
 #define PT_TUN_FURTHER_QUEUE 2u
 int32_t pt_tun_open(const char *name, uint32_t vnet_header, uint32_t multi_queue, char final_name[16], int32_t *stage);
+// What a descriptor from elsewhere is: 0 when it is the only queue of a TUN interface (without packet information) whose
+// name is then in `final_name` (16 bytes) and whose virtio-net header is in `*vnet_header` (1 or 0, set to the size used
+// here); it becomes non-blocking. -EINVAL for every other thing, -errno when the interface is gone.
+int32_t pt_tun_adopt(int32_t fd, char final_name[16], uint32_t *vnet_header);
 // TUNSETOFFLOAD with exactly these bits. 0 or -errno.
 int32_t pt_tun_set_offload(int32_t fd, uint32_t bits);
 // Plain read/write of one packet, EINTR retried. Bytes or -errno.

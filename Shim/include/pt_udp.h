@@ -16,6 +16,9 @@ typedef struct {
 // Dual-stack (AF_INET6, V6ONLY off; plain AF_INET when the kernel has no IPv6: *family tells 4 or 6), bound to
 // `local`, non-blocking, close-on-exec, IP(V6)_MTU_DISCOVER = PROBE (DF set, no fragmentation). fd or -errno.
 int32_t pt_udp_open(const pt_endpoint *local, int32_t *family);
+// The same for a descriptor from elsewhere: 0 when it is a bound UDP socket that is connected to nobody; *family as
+// above, with the options above. -EINVAL for every other thing.
+int32_t pt_udp_adopt(int32_t fd, int32_t *family);
 // Sets both buffers, SO_*BUFFORCE first, SO_*BUF else; what the kernel granted is returned through the pointers.
 int32_t pt_udp_set_buffers(int32_t fd, int32_t bytes, int32_t *receive, int32_t *send);
 // UDP_GRO on or off. 0 or -errno.

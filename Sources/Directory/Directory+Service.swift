@@ -30,7 +30,7 @@ enum Chore: Hashable, Sendable {
 extension Directory {
   /// Runs until the task is cancelled. Saves the state files on the way and at the end.
   package func run() async {
-    rememberOwnAddress()
+    _ = remembered()
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await self.store.run(saveInterval: self.configuration.timing.saveInterval) }
       group.addTask { for await _ in self.client.closes { await self.wake() } }
@@ -47,11 +47,12 @@ extension Directory {
     publish.finish()
   }
 
-  /// Until the registry answers, the node is what it was at its end.
-  private func rememberOwnAddress() {
-    guard let own = store.ownRegistration, own.registry == registryName else { return }
+  /// Until the registry answers, the node is what it was at its end: own id and networks, or nil when it has none yet.
+  package func remembered() -> (node: UInt32, networks: [UInt16])? {
+    guard registeredOn == nil, let own = store.ownRegistration, own.registry == registryName else { return nil }
     node = own.node
     networks = Set(own.networks).union([0]).sorted()
+    return (own.node, networks)
   }
 
   private func serve() async {

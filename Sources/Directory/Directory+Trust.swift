@@ -136,7 +136,7 @@ extension Directory {
   /// Requests that need no operator: those of peers we trust (they lost their state), of peers we asked ourselves, and
   /// all of them where the configuration says so. `isFellow` is the fourth reason.
   func wantsToAccept(_ peer: UInt32) -> Bool {
-    configuration.approvesAutomatically || store.trust { $0.trusted[peer] != nil || $0.outgoing[peer] != nil }
+    approvesAutomatically || store.trust { $0.trusted[peer] != nil || $0.outgoing[peer] != nil }
   }
 
   /// Both are in a network other than the backbone, as the registry says now: upstream that alone is agreement.

@@ -41,6 +41,8 @@ package actor Directory {
   var wantedHostname: String?
   var tags: [String]
   package internal(set) var isPublic: Bool
+  /// Every request for trust is approved.
+  var approvesAutomatically: Bool
   var memberships: [NetworkMembership]
 
   // Service (Directory+Service.swift)
@@ -97,6 +99,7 @@ package actor Directory {
     wantedHostname = configuration.hostname
     tags = configuration.tags
     isPublic = configuration.isPublic
+    approvesAutomatically = configuration.approvesAutomatically
     memberships = configuration.networks
   }
 
@@ -169,6 +172,9 @@ extension Directory {
     try await client.setTags(new, as: requireSigner())
     tags = new
   }
+
+  /// For requests from now on.
+  package func setApproval(isAutomatic: Bool) { approvesAutomatically = isAutomatic }
 
   package func setVisibility(isPublic new: Bool) async throws(DirectoryError) {
     try await client.setVisibility(isPublic: new, as: requireSigner())

@@ -157,10 +157,18 @@ package final class Engine: Sendable {
 
   package func wake() { events.wake() }
 
+  /// Makes the worker go once round its loop, which `wakeUps` counts.
+  package func nudge() { commands.wake() }
+
+  /// How often the worker woke: as long as this goes on, it works. Read without a lock.
+  package var wakeUps: UInt64 { counterBlock.value(.wakeUps) }
+
   // MARK: - State
 
   package var interfaceName: String { tun.name }
   package var interfaceIndex: UInt32 { tun.index }
+  /// What keeps interface and port alive, for whoever shall hold them over a restart. Open as long as the engine.
+  package var descriptors: (tun: Int32, socket: Int32) { (tun.fd, socket.fd) }
   /// Where the UDP socket is bound.
   package var localEndpoint: Endpoint { socket.local }
   package var offloads: [OffloadState] { offloadStates.withLock { $0 } }

@@ -15,6 +15,8 @@ package struct LinkError: ExplainedError, Equatable {
     case routeTaken = "route_taken"
     case udpPortTaken = "udp_port_taken"
     case udpAddressUnavailable = "udp_address_unavailable"
+    /// Something that an earlier run left open does not serve this one.
+    case descriptorUnusable = "descriptor_unusable"
     case kernelCallFailed = "kernel_call_failed"
   }
 

@@ -42,6 +42,33 @@ package struct TunDevice: ~Copyable {
     self = try TunDevice(queue: queue, hasVnetHeader: false, offloads: plan.states, isMultiQueue: isMultiQueue)
   }
 
+  /// Goes on with an interface that an earlier run made and left open: no carrier is lost, addresses and routes stay. The
+  /// descriptor is this value's from now on; it is closed when it does not fit.
+  ///
+  /// Errors: `descriptorUnusable` when it is no TUN, or one of another name, or has the header although `disabled` says
+  /// that it shall not, or its interface is gone.
+  package init(adopting descriptor: Int32, name: String, disabled: Set<String> = []) throws(LinkError) {
+    var final: (UInt64, UInt64) = (0, 0)
+    var header: UInt32 = 0
+    let result = withUnsafeMutableBytes(of: &final) {
+      pt_tun_adopt(descriptor, $0.baseAddress?.assumingMemoryBound(to: CChar.self), &header)
+    }
+    let found = withUnsafeBytes(of: final) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    var plan = TunOffloadPlan(disabled: disabled)
+    if result == 0, header == 0, plan.wantsVnetHeader {
+      plan.giveUpVnetHeader("the interface was made without it, by an earlier run")
+    }
+    let isUsable = result == 0 && found == name && (header != 0) == plan.wantsVnetHeader
+    guard isUsable, header == 0 || plan.negotiate(descriptor) else {
+      pt_close(descriptor)
+      throw LinkError(
+        .descriptorUnusable, call: "ioctl(TUNGETIFF)", number: -result,
+        context: result == 0 ? "The interface kept from the last run is \(found)" : "What was kept is no TUN interface")
+    }
+    self = try TunDevice(
+      queue: (descriptor, found), hasVnetHeader: header != 0, offloads: plan.states, isMultiQueue: false)
+  }
+
   /// A further queue of a device that was opened with `isMultiQueue`, with the same header and offloads.
   package init(furtherQueueOf first: borrowing TunDevice) throws(LinkError) {
     let queue = try Self.open(name: first.name, vnetHeader: first.hasVnetHeader, mode: PT_TUN_FURTHER_QUEUE)

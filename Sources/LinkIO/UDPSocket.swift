@@ -31,6 +31,42 @@ package struct UDPSocket: ~Copyable {
     let fd = pt_udp_open(&raw, &family)
     guard fd >= 0 else { throw Self.openError(fd, wanted) }
 
+    self = try UDPSocket(fd: fd, family: family, disabled: disabled)
+  }
+
+  /// Goes on with a socket that an earlier run bound and left open: what came meanwhile waits in it, and NATs and peers
+  /// see no change. The descriptor is this value's from now on; it is closed when it does not fit.
+  ///
+  /// `takesAnyPort`: another port than the wanted one is as good.
+  /// Errors: `descriptorUnusable` when it is no unconnected UDP socket, or bound elsewhere.
+  package init(
+    adopting descriptor: Int32, local wanted: Endpoint, takesAnyPort: Bool, disabled: Set<String> = []
+  ) throws(LinkError) {
+    var family: Int32 = 0
+    var raw = pt_endpoint()
+    var result = pt_udp_adopt(descriptor, &family)
+    if result == 0 { result = pt_udp_local(descriptor, &raw) }
+    guard result == 0 else {
+      pt_close(descriptor)
+      throw LinkError(
+        .descriptorUnusable, call: "getsockopt", number: -result,
+        context: "What was kept of the last run is no UDP socket that can be used")
+    }
+    func isEverything(_ address: IPv6Address) -> Bool { address.isUnspecified || address.mappedIPv4 == 0 }
+    let bound = Endpoint(raw)
+    let isSameAddress =
+      bound.address == wanted.address || isEverything(bound.address) && isEverything(wanted.address)
+    guard isSameAddress, takesAnyPort || bound.port == wanted.port else {
+      pt_close(descriptor)
+      throw LinkError(
+        .descriptorUnusable, call: "getsockname", number: 0,
+        context: "The socket kept from the last run is bound to \(bound), not to \(wanted)")
+    }
+    self = try UDPSocket(fd: descriptor, family: family, disabled: disabled)
+  }
+
+  private init(fd: Int32, family: Int32, disabled: Set<String>) throws(LinkError) {
+    var raw = pt_endpoint()
     var receive: Int32 = 0
     var send: Int32 = 0
     _ = pt_udp_set_buffers(fd, Self.wantedBufferSize, &receive, &send)

@@ -1,9 +1,10 @@
-// pilot-rendezvous serve: reads settings, runs the server, stops on SIGTERM and SIGINT.
+// pilot-rendezvous serve: reads settings, runs the server, reads them again on SIGHUP, stops on SIGTERM and SIGINT.
 
 import ArgumentParser
 import Foundation
 import Logging
 import Rendezvous
+import ServiceManager
 import Wire
 
 struct Serve: AsyncParsableCommand {
@@ -14,7 +15,8 @@ struct Serve: AsyncParsableCommand {
       variable (PILOT_RENDEZVOUS_STATE_DIR and so on). A flag wins over the environment, that over the file.
       """)
 
-  @Option(help: "Read settings from this file.") var config: String?
+  @Option(help: "Read settings from this file. Default: \(RendezvousSettings.defaultPath) where there is one")
+  var config: String?
   @Option(help: "Keep the database here. Default: \(RendezvousSettings.defaultStateDirectory)") var stateDir: String?
   @Option(help: "Registry, TCP: ADDRESS:PORT. Default: [::]:9000") var registryListen: String?
   @Option(help: "Beacon, UDP: ADDRESS:PORT. Default: [::]:9001") var beaconListen: String?
@@ -30,24 +32,72 @@ struct Serve: AsyncParsableCommand {
   @Flag(help: "Print the ready line and failures as JSON.") var json = false
 
   func run() async throws {
-    let settings = try settings()
+    var settings = try settings()
     let configuration = try settings.configuration()
     let logger = try ServerLog.logger(level: settings["log_level"], format: settings["log_format"])
     raiseFileLimit()
-    let signals = StopSignals()
+    let signals = Signals()
+    let environment = ProcessInfo.processInfo.environment
+    let notifier = ServiceNotifier(environment: environment, process: ProcessInfo.processInfo.processIdentifier)
     let server = RendezvousServer(configuration: configuration, logger: logger)
     let bound = try await server.start()
     announce(bound, configuration)
-    ServiceManager.tell("READY=1")
-    let signal = await signals.first()
-    logger.info("stopping", metadata: ["signal": "\(signal)"])
-    ServiceManager.tell("STOPPING=1")
+    let status = "registry \(bound.registry), beacon \(bound.beacon)"
+    notifier.ready(status)
+    let life = Task { await Self.showLife(of: server, to: notifier) }
+    for await signal in signals.numbers {
+      if signal == SIGHUP {
+        notifier.reloading()
+        reload(&settings, logger)
+        notifier.ready(status)
+        continue
+      }
+      logger.info("stopping", metadata: ["signal": "\(signal)"])
+      break
+    }
+    withExtendedLifetime(signals) {}
+    notifier.stopping()
+    life.cancel()
     await server.shutdown()
+  }
+
+  /// The service manager's watchdog: a sign of life whenever all threads of the server have gone round.
+  private static func showLife(of server: RendezvousServer, to notifier: ServiceNotifier) async {
+    guard let limit = notifier.watchdogLimit else { return }
+    while !Task.isCancelled {
+      await server.pulse()
+      notifier.alive()
+      try? await Task.sleep(for: .nanoseconds(limit / 4))
+    }
+  }
+
+  /// What changes takes effect or is said to need a restart; a source with a mistake changes nothing.
+  private func reload(_ settings: inout RendezvousSettings, _ logger: Logger) {
+    do {
+      let new = try self.settings()
+      _ = try new.configuration()
+      let level = try ServerLog.level(new["log_level"])
+      let changed = new.differences(from: settings)
+      if changed.isEmpty { logger.info("settings read again: nothing changed") }
+      for name in changed {
+        if name == "log_level" {
+          ServerLog.change(level)
+          settings.take(name, from: new)
+          logger.notice("setting changed", metadata: ["setting": "\(name)"])
+        } else {
+          logger.warning("setting needs a restart", metadata: ["setting": "\(name)"])
+        }
+      }
+    } catch {
+      let text = (error as? any ExplainedError)?.message ?? "\(error)"
+      logger.error("the settings stay as they are: \(text)")
+    }
   }
 
   private func settings() throws -> RendezvousSettings {
     var settings = RendezvousSettings()
-    if let config {
+    let usual = RendezvousSettings.defaultPath
+    if let config = config ?? (FileManager.default.fileExists(atPath: usual) ? usual : nil) {
       let text: String
       do {
         text = try String(contentsOfFile: config, encoding: .utf8)

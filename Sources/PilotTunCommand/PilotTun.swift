@@ -13,7 +13,8 @@ struct PilotTun: ParsableCommand {
       Exit status: 0 done, 1 failed, 2 wrong usage. With --json one object on stdout, failures on stderr.
       """,
     subcommands: [
-      Up.self, Down.self, Status.self, Peers.self, Ping.self, Resolve.self, Address.self, Trust.self, Explain.self,
+      Up.self, Down.self, Reload.self, WaitOnline.self, Status.self, Peers.self, Ping.self, Resolve.self, Address.self,
+      Trust.self, Explain.self,
       NetcheckCommand.self, Version.self,
     ])
 }

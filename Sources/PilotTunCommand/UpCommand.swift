@@ -77,11 +77,13 @@ struct Up: AsyncParsableCommand {
   func run() async throws {
     let environment = ProcessEnvironment.all
     let named = config ?? environment[ConfigurationFile.environmentName]
-    let file = try ConfigurationFile.load(path: named ?? ConfigurationFile.defaultPath, isExplicit: named != nil)
-    let configuration = try NodeConfiguration(
-      ConfigurationLayers(flags: flags, environment: environment, file: file))
+    let read = { @Sendable [flags] in
+      let file = try ConfigurationFile.load(path: named ?? ConfigurationFile.defaultPath, isExplicit: named != nil)
+      return try NodeConfiguration(ConfigurationLayers(flags: flags, environment: environment, file: file))
+    }
+    let configuration = try read()
     LogOutput.bootstrap(level: configuration.logLevel, format: configuration.logFormat)
-    try await NodeProgram.run(configuration, environment: environment, isJSON: json)
+    try await NodeProgram.run(configuration, environment: environment, isJSON: json, reread: read)
   }
 
   private var flags: [Setting: [String]] {

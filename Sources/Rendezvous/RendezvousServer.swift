@@ -105,6 +105,14 @@ package final class RendezvousServer: Sendable {
     stopping.directory.release()
   }
 
+  /// Returns when each of its threads has gone round its loop, which shows that none stands still.
+  package func pulse() async {
+    let groups = running.withLock { $0?.groups ?? [] }
+    for group in groups {
+      for eventLoop in group.makeIterator() { try? await eventLoop.submit {}.get() }
+    }
+  }
+
   /// Open connections to the registry.
   package var connections: Int { running.withLock { $0?.service.admission.connections ?? 0 } }
 

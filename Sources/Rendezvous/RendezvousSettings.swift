@@ -18,6 +18,7 @@ package struct RendezvousSettings: Sendable {
     ("log_format", "text or json"),
   ]
 
+  package static let defaultPath = "/etc/pilot-rendezvous/config.toml"
   package static let defaultStateDirectory = "/var/lib/pilot-rendezvous"
 
   private var values: [String: [String]] = [:]
@@ -25,6 +26,14 @@ package struct RendezvousSettings: Sendable {
   package init() {}
 
   package subscript(name: String) -> String? { values[name]?.last }
+
+  /// Names of what has another value than in the other one, in the order of `forms`.
+  package func differences(from other: RendezvousSettings) -> [String] {
+    Self.forms.map(\.name).filter { values[$0] != other.values[$0] }
+  }
+
+  /// Takes one value, or its absence, from the other one.
+  package mutating func take(_ name: String, from other: RendezvousSettings) { values[name] = other.values[name] }
 
   package mutating func set(_ name: String, _ value: [String]) throws(RendezvousError) {
     guard Self.forms.contains(where: { $0.name == name }) else {

@@ -15,6 +15,8 @@ package enum ControlVerb: String, CaseIterable, Sendable {
   case resolve
   case ping
   case down
+  case reload
+  case waitOnline = "wait-online"
   case trustList = "trust-list"
   case trustRequest = "trust-request"
   case trustPending = "trust-pending"

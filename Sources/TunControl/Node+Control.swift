@@ -26,6 +26,17 @@ extension Node: ControlService {
         stop()
       }
       return ["pid": JSONValue(getpid())]
+    case .reload: return ["settings": .list(try await reload().map(\.json))]
+    case .waitOnline:
+      let seconds = min(max(arguments["timeout_seconds"]?.integer ?? 60, 1), 86_400)
+      guard await waitUntilOnline(.seconds(seconds)) else {
+        throw ControlError(
+          "timeout", "the node is not online after \(seconds) s: \(stateLine)",
+          hint: "pilot-tun status; its log says more")
+      }
+      return [
+        "address": .text(PilotAddress(network: 0, node: node ?? 0).description), "state": .text(directoryState.word),
+      ]
     case .trustList: return ["trust": .list(directory.trustList().map(describe))]
     case .trustPending: return ["trust": .list(directory.pendingHandshakes().map(describe))]
     case .trustRequest:

@@ -7,6 +7,7 @@ import LinkIO
 import Logging
 import Naming
 import Rendezvous
+import ServiceManager
 import Wire
 
 extension Node {
@@ -27,7 +28,9 @@ extension Node {
       }
     }
     lanAddresses = LocalAddresses.list(except: configuration.interface)
+    let isResumed = await resumeAddress()
     await findBeacon()
+    if isResumed { resumePeers() }
     await discoverBeforeRegistration()
     await directory.announce(announcement)
     await connectTrustMessages()
@@ -38,6 +41,7 @@ extension Node {
     nextSurvey = Clock.now() + Self.surveyInterval
     nextDiscover = Clock.now() + discoverInterval
     arm()
+    if isResumed, let node { Task { await tellHost(node) } }
 
     var reason: String?
     for await stop in stops {
@@ -47,10 +51,16 @@ extension Node {
     isStopping = true
     notifier.stopping()
     timer?.cancel()
+    keepRecentPeers()
+    endWaiting()
     await hostNames.end()
     await stub?.stop()
     await leaveMappingServer()
     await stopGateway(streams)
+    service.cancel()
+    await service.value
+    news.cancel()
+    // The last of all: until here packets pass, and with a restart they wait from here on.
     tell(.stop)
     await withCheckedContinuation { continuation in
       DedicatedThread.start("pilot-join") { [engine] in
@@ -59,9 +69,6 @@ extension Node {
       }
     }
     _ = await events.value
-    service.cancel()
-    await service.value
-    news.cancel()
     await rendezvous?.shutdown()
     return reason
   }
@@ -88,7 +95,8 @@ extension Node {
     case .registered(let node, _, let networks): await settle(node: node, networks: networks)
     case .stateChanged(let state):
       directoryState = state
-      if isReady { notifier.status(stateLine) }
+      becomeReady()
+      tellStatus()
       if case .connected = state { discover() }
     case .trustEnding(let peer): await endAdmission(of: peer)
     case .trustRefused(let refusal): count(refusal.rawValue)
@@ -113,7 +121,9 @@ extension Node {
   }
 
   /// Own id and networks are known, or changed: interface, worker, stub follow.
-  private func settle(node: UInt32, networks: [UInt16]) async {
+  /// - tellsHost: whether programs of this machine are pointed to the stub before the node is ready, which may take
+  ///   seconds.
+  func settle(node: UInt32, networks: [UInt16], tellsHost: Bool = true) async {
     if self.node != node {
       // Another id is another node: sessions are bound to the old one.
       for peer in peers.values { removePeer(peer) }
@@ -127,7 +137,9 @@ extension Node {
     if stub != nil { addresses.append(OverlayMapping.resolver) }
     addresses.append(OverlayMapping.gateway)
     let hadAddresses = !self.addresses.isEmpty
-    let gone = self.addresses.filter { !addresses.contains($0) }
+    // An interface that was kept may have those of a run that was another node.
+    let standing = hadAddresses ? self.addresses : LocalAddresses.overlay(on: engine.interfaceName)
+    let gone = standing.filter { !addresses.contains($0) }
     self.addresses = addresses
     do {
       try configureLink(removing: gone)
@@ -140,7 +152,7 @@ extension Node {
     }
     for peer in peers.values { refreshRecord(of: peer.node) }
     await startStub()
-    await tellHost(node)
+    if tellsHost { await tellHost(node) }
     becomeReady()
   }
 
@@ -186,21 +198,6 @@ extension Node {
       nameFailure = error
       requestStop.yield(error.message)
     }
-  }
-
-  private func becomeReady() {
-    guard !isReady, nameFailure == nil else { return }
-    isReady = true
-    // Official clients take the socket's being there for the node's being registered.
-    if let path = configuration.ipcSocket { gateway.submit(.serveLocal(path: path)) }
-    notifier.ready(stateLine)
-    becameReady.yield()
-  }
-
-  /// One line for systemd's status.
-  var stateLine: String {
-    let address = node.map { PilotAddress(network: 0, node: $0).description } ?? "no address yet"
-    return "\(address), \(directoryState.word)"
   }
 }
 

@@ -54,7 +54,7 @@ extension Node {
   }
 
   /// Who may send to this node changes with it, here as at the registry.
-  private func becomePublic(_ isPublic: Bool) {
+  func becomePublic(_ isPublic: Bool) {
     guard isPublic != self.isPublic else { return }
     visibility.store(isPublic, ordering: .relaxed)
     for peer in peers.values { applyPolicy(to: peer) }

@@ -73,7 +73,7 @@ extension Node {
   // MARK: Lookups
 
   /// Looks the node up once, however many ask meanwhile.
-  private func startLookup(_ node: UInt32, _ change: (inout PendingLookup) -> Void) {
+  func startLookup(_ node: UInt32, _ change: (inout PendingLookup) -> Void) {
     let isRunning = lookups[node] != nil
     change(&lookups[node, default: PendingLookup()])
     guard !isRunning else { return }

@@ -65,6 +65,8 @@ extension Node {
   private func survey(_ now: UInt64) {
     nextSurvey = now + Self.surveyInterval
     armPortMapping()
+    keepRecentPeers()
+    tellStatus()
     for peer in Array(peers.values) {
       let statistics = engine.statistics(of: peer.index)
       let sent = statistics.sentPackets &- peer.surveyed.sentPackets

@@ -8,7 +8,8 @@
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
 //   Node+Trust     messages on port 444                           Node+LocalSocket  questions of official clients
-//   Node+PortMapping  the port that the router opens
+//   Node+PortMapping  the port that the router opens         Node+Readiness  what the service manager is told
+//   Node+Reload    settings that change while it runs
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.
@@ -21,6 +22,7 @@ import Naming
 import NIOCore
 import PortMapping
 import Rendezvous
+import ServiceManager
 import Session
 import Synchronization
 import Wire
@@ -38,6 +40,12 @@ package actor Node {
   nonisolated let stub: StubServer?
   nonisolated let rendezvous: RendezvousServer?
   nonisolated let notifier: ServiceNotifier
+  /// Kept over restarts; nil without a service manager.
+  nonisolated let recentPeers: RecentPeers?
+  var keptPeers: [UInt32] = []
+  nonisolated let reread: @Sendable () throws -> NodeConfiguration
+  /// The settings in force: `configuration` with what was reloaded since.
+  var settings: NodeConfiguration
   let startedAt = Clock.now()
 
   // Identity on the network, once the registry (or the last run) told it.
@@ -51,6 +59,9 @@ package actor Node {
   /// Why the node ended, when the operator insisted on a way to resolve names that does not work.
   var nameFailure: ControlError?
   var isReady = false
+  /// The service manager was told that the start is over.
+  var isStarted = false
+  var toldStatus = ""
   var isStopping = false
   var warnings: [String] = []
   /// Any node may send to us. As configured, until a local client changes it; the gateway's thread reads it, too.
@@ -116,13 +127,18 @@ package actor Node {
   let requestStop: AsyncStream<String?>.Continuation
   let readiness: AsyncStream<Void>
   let becameReady: AsyncStream<Void>.Continuation
+  var onlineWaiters: [Int: CheckedContinuation<Bool, Never>] = [:]
+  var lastWaiter = 0
 
   init(
     configuration: NodeConfiguration, adminToken: AdminToken?, logger: Logger, parts: NodeParts,
     notifier: ServiceNotifier,
-    group: any EventLoopGroup
+    group: any EventLoopGroup, reread: @escaping @Sendable () throws -> NodeConfiguration
   ) {
     self.configuration = configuration
+    settings = configuration
+    self.reread = reread
+    recentPeers = parts.recentPeers
     self.adminToken = adminToken
     self.logger = logger
     self.notifier = notifier
@@ -179,6 +195,7 @@ struct NodeParts: Sendable {
   var directory: Directory
   var engine: Engine
   var rendezvous: RendezvousServer?
+  var recentPeers: RecentPeers?
   var warnings: [String]
 }
 

@@ -10,15 +10,20 @@ import Logging
 import NIOCore
 import NIOPosix
 import Rendezvous
+import ServiceManager
 import Wire
 
 package enum NodeProgram {
   /// Runs until SIGTERM, SIGINT, `pilot-tun down` or a failure (thrown). Nothing is left behind but the state.
+  ///
+  /// `reread` reads all settings again, for SIGHUP and `pilot-tun reload`.
   package static func run(
-    _ configuration: NodeConfiguration, environment: [String: String], isJSON: Bool = false
+    _ configuration: NodeConfiguration, environment: [String: String], isJSON: Bool = false,
+    reread: @escaping @Sendable () throws -> NodeConfiguration
   ) async throws(ControlError) {
+    let passed = PassedDescriptors(environment: environment, process: getpid())
     let logger = Logger(label: "pilot-tun")
-    let notifier = ServiceNotifier(environment: environment)
+    let notifier = ServiceNotifier(environment: environment, process: getpid())
     let signals = ProcessSignals.stream()
     try refuseUnusable(configuration)
     let adminToken = try configuration.adminTokenFile.map { path throws(ControlError) in try AdminToken(path: path) }
@@ -28,13 +33,14 @@ package enum NodeProgram {
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     let parts: NodeParts
     do {
-      parts = try await makeParts(configuration, logger: logger, group: group)
+      let kept = KeptDescriptors(passed, notifier: notifier, logger: logger)
+      parts = try await makeParts(configuration, kept: kept, logger: logger, group: group)
     } catch {
       throw ControlError(error)
     }
     let node = Node(
       configuration: configuration, adminToken: adminToken, logger: logger, parts: parts, notifier: notifier,
-      group: group)
+      group: group, reread: reread)
     let control: ControlServer
     do {
       control = try await ControlServer(
@@ -43,12 +49,14 @@ package enum NodeProgram {
       await parts.rendezvous?.shutdown()
       throw error
     }
-    SocketGuard.start(path: configuration.controlSocket)
+    // A service manager clears the runtime directory by itself.
+    if !notifier.isManaged { SocketGuard.start(path: configuration.controlSocket) }
+    Watchdog.start(notifier, watching: parts.engine)
     let listener = Task {
       for await signal in signals {
         switch signal {
         case .end: node.stop()
-        case .reload: logger.notice("SIGHUP: settings are read at start only; restart the node to change them")
+        case .reload: Task { _ = try? await node.reload() }
         }
       }
     }
@@ -81,21 +89,25 @@ package enum NodeProgram {
   // MARK: Parts
 
   private static func makeParts(
-    _ configuration: NodeConfiguration, logger: Logger, group: any EventLoopGroup
+    _ configuration: NodeConfiguration, kept: KeptDescriptors, logger: Logger, group: any EventLoopGroup
   ) async throws -> NodeParts {
+    var kept = kept
     let store = try NodeStore(directory: configuration.stateDirectory, logger: logger)
     let disabled = disabledOffloads()
-    let socket = try openSocket(configuration.listen, disabled: disabled)
+    let socket = try kept.socket(configuration.listen, disabled: disabled)
     let rendezvous = try await startRendezvous(configuration, logger: logger)
     do {
-      let tun = try TunDevice(name: configuration.interface, disabled: disabled)
+      let tun = try kept.tun(name: configuration.interface, disabled: disabled)
       let engine = try Engine(tun: tun, socket: socket, configuration: EngineConfiguration(mtu: configuration.mtu))
+      let recent = kept.recentPeers()
+      kept.keep(tun: engine.descriptors.tun, socket: engine.descriptors.socket, peers: recent)
       let port = engine.localEndpoint.port
       let directory = Directory(
         configuration: directoryConfiguration(configuration), store: store,
         announcement: Announcement(listenAddress: configuration.advertise?.description ?? "127.0.0.1:\(port)"),
         logger: logger, group: group)
-      return NodeParts(store: store, directory: directory, engine: engine, rendezvous: rendezvous, warnings: [])
+      return NodeParts(
+        store: store, directory: directory, engine: engine, rendezvous: rendezvous, recentPeers: recent, warnings: [])
     } catch {
       await rendezvous?.shutdown()
       throw error
@@ -106,15 +118,6 @@ package enum NodeProgram {
   private static func disabledOffloads() -> Set<String> {
     let text = ProcessEnvironment.all["PILOT_TUN_DISABLE_OFFLOADS"] ?? ""
     return Set(text.split(separator: ",").map { String(trimming: $0) })
-  }
-
-  private static func openSocket(_ listen: ListenAddress, disabled: Set<String>) throws -> UDPSocket {
-    do throws(LinkError) {
-      return try UDPSocket(local: Endpoint(address: listen.address, port: listen.port), disabled: disabled)
-    } catch {
-      guard listen.isDefault, error.kind == .udpPortTaken else { throw error }
-      return try UDPSocket(port: 0, disabled: disabled)
-    }
   }
 
   private static func startRendezvous(

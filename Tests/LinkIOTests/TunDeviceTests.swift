@@ -1,5 +1,6 @@
 // The TUN device in a network namespace of its own: opened, refused, given back.
 
+import Glibc
 import Shim
 import Testing
 
@@ -30,6 +31,50 @@ import Testing
     }
     #expect(links[0].contains("ptt0"))
     #expect(!links[1].contains("ptt0"))
+  }
+
+  @Test func anInterfaceThatWasKeptGoesOn() throws {
+    let seen = try inNamespace { () -> (UInt32, UInt32, Bool, String, String) in
+      var kept: Int32 = -1
+      var index: UInt32 = 0
+      do {
+        let first = try TunDevice(name: "ptt0")
+        _ = shell("ip link set ptt0 up && ip -6 address add fd50:494c:4f54::7/128 dev ptt0 nodad")
+        index = first.index
+        kept = dup(first.fd)
+      }
+      // The one who made it is gone; its copy keeps carrier and address.
+      let between = shell("ip -o -6 address show dev ptt0; ip -o link show ptt0")
+      let again = try TunDevice(adopting: kept, name: "ptt0")
+      return (index, again.index, again.hasVnetHeader && again.isOn("tun-tso"), between, shell("ip -o link show ptt0"))
+    }
+    #expect(seen.0 == seen.1 && seen.2)
+    #expect(seen.3.contains("fd50:494c:4f54::7") && seen.3.contains("LOWER_UP"), "\(seen.3)")
+    #expect(seen.4.contains("LOWER_UP"), "\(seen.4)")
+  }
+
+  @Test func whatIsNoTunOrAnotherOneIsRefusedAndClosed() throws {
+    let seen = try inNamespace { () -> [String] in
+      var seen: [String] = []
+      func refuse(_ descriptor: Int32, _ name: String, _ disabled: Set<String> = []) {
+        let error = linkError { _ = try TunDevice(adopting: descriptor, name: name, disabled: disabled) }
+        seen.append("\(error?.kind.rawValue ?? "taken") \(fcntl(descriptor, F_GETFD) < 0)")
+      }
+      refuse(open("/dev/null", O_RDWR), "ptt0")
+      refuse(socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0), "ptt0")
+      refuse(open("/dev/net/tun", O_RDWR), "ptt0")
+      refuse(987, "ptt0")
+      let named = try TunDevice(name: "ptt0")
+      refuse(dup(named.fd), "ptt1")
+      refuse(dup(named.fd), "ptt0", ["tun-vnet"])
+      let many = try TunDevice(name: "ptt2", isMultiQueue: true)
+      refuse(dup(many.fd), "ptt2")
+      let gone = dup(try TunDevice(name: "ptt3").fd)
+      _ = shell("ip link delete ptt3")
+      refuse(gone, "ptt3")
+      return seen
+    }
+    #expect(seen == Array(repeating: "descriptor_unusable true", count: 8))
   }
 
   @Test(arguments: [false, true]) func aTakenNameIsRefusedWithARemedy(isMultiQueue: Bool) throws {

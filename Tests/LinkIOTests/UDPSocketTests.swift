@@ -12,6 +12,52 @@ import Wire
   private static let loopback4 = Endpoint(address: IPv6Address(mappedIPv4: 0x7F00_0001), port: 0)
   private static let loopback6 = Endpoint(address: IPv6Address(high: 0, low: 1), port: 0)
 
+  @Test func aSocketThatWasKeptGoesOnWithWhatWaitsInIt() throws {
+    let sender = try UDPSocket(local: Self.loopback4)
+    var kept: Int32 = -1
+    var before = Endpoint(address: IPv6Address(high: 0, low: 0), port: 0)
+    do {
+      let first = try UDPSocket(local: Self.loopback4)
+      before = first.local
+      kept = dup(first.fd)
+    }
+    #expect(send(sender, [([1, 2, 3], 0)], to: before) == 1)
+    let again = try UDPSocket(adopting: kept, local: Self.loopback4, takesAnyPort: true)
+    #expect(again.local == before && again.family == sender.family && again.isOn("udp-gro"))
+    var bytes = [UInt8](repeating: 0, count: 16)
+    #expect(recv(again.fd, &bytes, bytes.count, 0) == 3)
+  }
+
+  @Test func whatIsNoSocketOfOursIsRefusedAndClosed() throws {
+    let udp = Int32(SOCK_DGRAM.rawValue)
+    let here = try UDPSocket(local: Self.loopback4)
+    let connected = socket(AF_INET, udp, 0)
+    var raw = sockaddr_in(
+      sin_family: sa_family_t(AF_INET), sin_port: here.local.port.bigEndian,
+      sin_addr: in_addr(s_addr: UInt32(0x7F00_0001).bigEndian), sin_zero: (0, 0, 0, 0, 0, 0, 0, 0))
+    let size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let isConnected = withUnsafePointer(to: &raw) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(connected, $0, size) }
+    }
+    #expect(isConnected == 0)
+    let strangers = [
+      socket(AF_UNIX, udp, 0), socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0), socket(AF_INET6, udp, 0),
+      open("/dev/null", O_RDWR), 987, connected, dup(here.fd),
+    ]
+    for (place, descriptor) in strangers.enumerated() {
+      // The last one is good, and bound elsewhere.
+      let error = linkError {
+        _ = try UDPSocket(adopting: descriptor, local: Endpoint("127.0.0.1:9")!, takesAnyPort: false)
+      }
+      #expect(error?.kind == .descriptorUnusable, "\(place): \(String(describing: error))")
+      #expect(fcntl(descriptor, F_GETFD) < 0)
+    }
+    let error = linkError { _ = try UDPSocket(adopting: dup(here.fd), local: Self.loopback6, takesAnyPort: true) }
+    #expect(error?.kind == .descriptorUnusable)
+    let same = try UDPSocket(adopting: dup(here.fd), local: here.local, takesAnyPort: false)
+    #expect(same.local == here.local)
+  }
+
   /// One datagram or train as it came in.
   private struct Arrival: Equatable {
     var bytes: [UInt8]

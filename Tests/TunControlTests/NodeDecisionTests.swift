@@ -181,28 +181,4 @@ struct NodeDecisionTests {
     #expect(Privileges.hasNetAdmin(status: Array("CapEff:\t0000000000001000\n".utf8)))
     #expect(!Privileges.hasNetAdmin(status: Array("CapEff:\t0000000000000fff\n".utf8)))
   }
-
-  @Test("the service manager gets its datagrams, from paths and abstract names")
-  func notifications() throws {
-    let name = "@pilot-test-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
-    var address = sockaddr_un()
-    address.sun_family = sa_family_t(AF_UNIX)
-    var bytes = Array(name.utf8)
-    bytes[0] = 0
-    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-    let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
-    defer { close(descriptor) }
-    let length = socklen_t(MemoryLayout<sa_family_t>.size + bytes.count)
-    let bound = withUnsafePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) }
-    }
-    try #require(bound == 0)
-    let notifier = ServiceNotifier(environment: ["NOTIFY_SOCKET": name])
-    notifier.ready("line\nREADY=0")
-    var buffer = [UInt8](repeating: 0, count: 256)
-    let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
-    try #require(count > 0)
-    #expect(String(decoding: buffer[..<count], as: UTF8.self) == "READY=1\nSTATUS=line READY=0")
-    ServiceNotifier(environment: [:]).ready("nobody listens")
-  }
 }

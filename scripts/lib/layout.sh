@@ -4,7 +4,7 @@
 programs=(pilot-tun pilotctl pilot-rendezvous)
 
 # Pages that help who runs a node; those for who changes it stay in the repository.
-guides=(commands configuration containers drops errors install interop nat-traversal permissions trust)
+guides=(commands configuration containers drops errors install interop nat-traversal permissions systemd trust)
 
 # package_of FILE: which of the two packages a program, unit, page or completion belongs to.
 package_of() {
@@ -43,8 +43,10 @@ layout() {
   done
 }
 
-# install_file MODE SOURCE DESTINATION PREFIX: unit files are written for /usr/local and take PREFIX instead.
+# install_file MODE SOURCE DESTINATION PREFIX: unit files are written for /usr/local and take PREFIX instead. A new file
+# comes into the place of the old one: a program that runs goes on with its own.
 install_file() {
-  install -D -m "0$1" "$2" "$3"
-  case $2 in "$root"/systemd/*) sed -i "s|/usr/local/bin/|$4/bin/|g" "$3" ;; esac
+  install -D -m "0$1" "$2" "$3.new"
+  case $2 in "$root"/systemd/*) sed -i "s|/usr/local/bin/|$4/bin/|g" "$3.new" ;; esac
+  mv -f "$3.new" "$3"
 }
