@@ -21,10 +21,19 @@ package final class StubServer: Sendable {
     package var idleTimeout: Duration = .seconds(10)
     /// Below the 5 s that common resolvers wait.
     package var lookupTimeout: Duration = .seconds(4)
+    /// Makes both sockets, bound, the second listening, where the address is not in the network namespace of the
+    /// process; nil: they are made here. The server closes them.
+    package var sockets: (@Sendable (Endpoint) throws(SocketFailure) -> (datagrams: CInt, streams: CInt))?
 
     package init(endpoint: Endpoint = Endpoint(address: OverlayMapping.resolver, port: 53)) {
       self.endpoint = endpoint
     }
+  }
+
+  /// The kernel's number for why a socket could not be bound.
+  package struct SocketFailure: Error {
+    package var number: Int32
+    package init(number: Int32) { self.number = number }
   }
 
   private struct Running {
@@ -109,16 +118,23 @@ package final class StubServer: Sendable {
       maximumLookups: configuration.maximumLookups, timeout: TimeAmount(configuration.lookupTimeout),
       counters: counters, clock: clock)
     var endpoint = configuration.endpoint
+    let made: (datagrams: CInt, streams: CInt)?
+    do {
+      made = try configuration.sockets?(endpoint)
+    } catch {
+      throw NamingError.bind(endpoint, transport: "udp, tcp", errorNumber: error.number, text: "errno \(error.number)")
+    }
     let datagrams: any Channel
     do {
-      datagrams = try await DatagramBootstrap(group: group)
+      let bootstrap = DatagramBootstrap(group: group)
         .channelOption(.socketOption(.so_reuseaddr), value: 0)
         .channelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
             try channel.pipeline.syncOperations.addHandler(DatagramHandler(desk: desk))
           }
         }
-        .bind(to: SocketAddress(endpoint)).get()
+      datagrams = try await
+        (made.map { bootstrap.withBoundSocket($0.datagrams) } ?? bootstrap.bind(to: SocketAddress(endpoint))).get()
     } catch {
       throw NamingError.bind(endpoint, transport: "udp", error)
     }
@@ -126,7 +142,7 @@ package final class StubServer: Sendable {
     let connections = ConnectionTable(maximum: configuration.maximumConnections)
     let idleTimeout = TimeAmount(configuration.idleTimeout)
     do {
-      let streams = try await ServerBootstrap(group: group)
+      let bootstrap = ServerBootstrap(group: group)
         .serverChannelOption(.backlog, value: 64)
         .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
         .childChannelOption(.allowRemoteHalfClosure, value: true)
@@ -140,7 +156,8 @@ package final class StubServer: Sendable {
             try channel.pipeline.syncOperations.addHandler(StreamHandler(desk: desk, idleTimeout: idleTimeout))
           }
         }
-        .bind(to: SocketAddress(endpoint)).get()
+      let streams = try await
+        (made.map { bootstrap.withBoundSocket($0.streams) } ?? bootstrap.bind(to: SocketAddress(endpoint))).get()
       return Running(
         datagrams: datagrams, streams: streams, connections: connections, desk: desk, endpoint: endpoint)
     } catch {

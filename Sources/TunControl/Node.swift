@@ -37,6 +37,8 @@ package actor Node {
   var inbox: Inbox?
   nonisolated let stub: StubServer?
   nonisolated let rendezvous: RendezvousServer?
+  /// Holds the interface, when that is not where this process is.
+  nonisolated let namespace: OverlayNamespace?
   nonisolated let notifier: ServiceNotifier
   let startedAt = Clock.now()
 
@@ -130,11 +132,17 @@ package actor Node {
     engine = parts.engine
     gateway = Gateway(engine: parts.engine)
     rendezvous = parts.rendezvous
+    namespace = parts.namespace
     if configuration.dns == .off {
       stub = nil
       stubProblem = "dns = off"
     } else {
-      stub = StubServer(source: NodeNames(directory: parts.directory), logger: logger, group: group)
+      var settings = StubServer.Configuration()
+      if let namespace = parts.namespace {
+        settings.sockets = { endpoint throws(StubServer.SocketFailure) in try namespace.resolverSockets(endpoint) }
+      }
+      stub = StubServer(
+        source: NodeNames(directory: parts.directory), configuration: settings, logger: logger, group: group)
     }
     warnings = parts.warnings
     (stops, requestStop) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4))
@@ -171,6 +179,7 @@ struct NodeParts: Sendable {
   var directory: Directory
   var engine: Engine
   var rendezvous: RendezvousServer?
+  var namespace: OverlayNamespace?
   var warnings: [String]
 }
 

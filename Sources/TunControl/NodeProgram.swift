@@ -14,8 +14,11 @@ import Wire
 
 package enum NodeProgram {
   /// Runs until SIGTERM, SIGINT, `pilot-tun down` or a failure (thrown). Nothing is left behind but the state.
+  ///
+  /// With a `command` the overlay is in the command's network namespace, and the node ends with it.
   package static func run(
-    _ configuration: NodeConfiguration, environment: [String: String], isJSON: Bool = false
+    _ configuration: NodeConfiguration, environment: [String: String], isJSON: Bool = false,
+    command: WrappedCommand? = nil
   ) async throws(ControlError) {
     let logger = Logger(label: "pilot-tun")
     let notifier = ServiceNotifier(environment: environment)
@@ -28,7 +31,7 @@ package enum NodeProgram {
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     let parts: NodeParts
     do {
-      parts = try await makeParts(configuration, logger: logger, group: group)
+      parts = try await makeParts(configuration, logger: logger, group: group, namespace: command?.namespace)
     } catch {
       throw ControlError(error)
     }
@@ -55,9 +58,17 @@ package enum NodeProgram {
     let announcer = Task {
       await node.waitUntilReady()
       guard !Task.isCancelled else { return }
-      announce(await node.status(), configuration, isJSON: isJSON)
+      if let command {
+        if configuration.isRendezvousEmbedded {
+          Output.standardError("others join with: \(joinLine(configuration))")
+        }
+        command.start(configuration, environment: environment, logger: logger) { node.stop() }
+      } else {
+        announce(await node.status(), configuration, isJSON: isJSON)
+      }
     }
     let reason = await node.run()
+    await command?.end()
     listener.cancel()
     announcer.cancel()
     await control.close()
@@ -84,21 +95,22 @@ package enum NodeProgram {
   // MARK: Parts
 
   private static func makeParts(
-    _ configuration: NodeConfiguration, logger: Logger, group: any EventLoopGroup
+    _ configuration: NodeConfiguration, logger: Logger, group: any EventLoopGroup, namespace: OverlayNamespace?
   ) async throws -> NodeParts {
     let store = try NodeStore(directory: configuration.stateDirectory, logger: logger)
     let disabled = disabledOffloads()
     let socket = try openSocket(configuration.listen, disabled: disabled)
     let rendezvous = try await startRendezvous(configuration, logger: logger)
     do {
-      let tun = try TunDevice(name: configuration.interface, disabled: disabled)
+      let tun = try OverlayNamespace.openTun(configuration.interface, disabled: disabled, in: namespace)
       let engine = try Engine(tun: tun, socket: socket, configuration: EngineConfiguration(mtu: configuration.mtu))
       let port = engine.localEndpoint.port
       let directory = Directory(
         configuration: directoryConfiguration(configuration), store: store,
         announcement: Announcement(listenAddress: configuration.advertise?.description ?? "127.0.0.1:\(port)"),
         logger: logger, group: group)
-      return NodeParts(store: store, directory: directory, engine: engine, rendezvous: rendezvous, warnings: [])
+      return NodeParts(
+        store: store, directory: directory, engine: engine, rendezvous: rendezvous, namespace: namespace, warnings: [])
     } catch {
       await rendezvous?.shutdown()
       throw error
