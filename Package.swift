@@ -65,7 +65,7 @@ var rooms: [Room] = [
   room("Streams", ["Wire"]),
   room("LocalSocket", ["Wire", "JSON"]),
   room("Services", ["Wire", "JSON"]),
-  room("Gateway", ["Engine", "Streams", "LocalSocket", "Services", "Wire", "Shim"]),
+  room("Gateway", ["Engine", "LinkIO", "Streams", "LocalSocket", "Services", "Wire", "Shim"]),
   room("Directory", ["Wire", "JSON", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
   room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
@@ -80,7 +80,7 @@ var rooms: [Room] = [
     [nioCore, nioPosix, logging, toml]),
   room("PilotTunCommand", ["TunControl", "Directory", "Wire", "JSON"], [arguments, logging], kind: .program),
   room("PilotRendezvousCommand", ["Rendezvous", "ServiceManager", "Wire"], [arguments, logging], kind: .program),
-  room("PilotctlCommand", ["TunControl", "Directory", "Wire", "JSON"], [logging], kind: .program),
+  room("PilotctlCommand", ["TunControl", "Directory", "LinkIO", "Wire", "JSON"], [logging], kind: .program),
   room("SeededRandom", []),
   room("Simulator", ["Wire", "Session", "Traversal", "SeededRandom"]),
 
@@ -105,7 +105,7 @@ var rooms: [Room] = [
     "TunControlTests",
     [
       "SeededRandom", "TunControl", "Gateway", "Services", "Streams", "Wire", "JSON", "Session", "LocalSocket", "Shim",
-      "PortMapping", "Directory", "Rendezvous", "Engine", "PilotTunCommand", "PilotctlCommand",
+      "PortMapping", "Directory", "Rendezvous", "Engine", "LinkIO", "PilotTunCommand", "PilotctlCommand",
     ],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests

@@ -184,3 +184,15 @@ int32_t pt_unix_accept(int32_t listener) {
     } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
     return fd < 0 ? -errno : fd;
 }
+
+int32_t pt_unix_connect(const char *path, uint32_t now_or_never) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof name.sun_path) return -ENAMETOOLONG;
+    strcpy(name.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (now_or_never ? SOCK_NONBLOCK : 0), 0);
+    if (fd < 0) return -errno;
+    if (connect(fd, (struct sockaddr *)&name, sizeof name) == 0) return fd;
+    int32_t error = -errno;
+    close(fd);
+    return error;
+}

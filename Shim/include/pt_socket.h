@@ -54,5 +54,7 @@ int32_t pt_socket_end(int32_t fd);
 // beside the path, then renamed into place. What stood at the path is replaced. fd or -errno.
 int32_t pt_unix_listen(const char *path, int32_t backlog);
 int32_t pt_unix_accept(int32_t listener);
+// Connects to it. Without waiting for a place in its backlog (-EAGAIN then) when `now_or_never`. fd or -errno.
+int32_t pt_unix_connect(const char *path, uint32_t now_or_never);
 
 #endif

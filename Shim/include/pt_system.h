@@ -40,7 +40,7 @@ int64_t pt_file_read(const char *path, void *buffer, size_t length);
 // One write to an existing file. 0 or -errno.
 int32_t pt_file_write(const char *path, const void *bytes, size_t length);
 // Moves the calling thread, and processes it starts from now on, into a network namespace of its own (and a mount
-// namespace if asked). It goes when the thread, its processes and their descriptors are gone. For tests. 0 or -errno.
+// namespace if asked). It goes when the thread, its processes and their descriptors are gone. 0 or -errno.
 int32_t pt_unshare_network(uint32_t with_mounts);
 
 #endif

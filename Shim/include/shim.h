@@ -12,5 +12,6 @@
 #include "pt_system.h"
 #include "pt_socket.h"
 #include "pt_notify.h"
+#include "pt_namespace.h"
 
 #endif

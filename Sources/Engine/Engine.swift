@@ -131,6 +131,9 @@ package final class Engine: Sendable {
   @discardableResult
   package func submit(_ command: EngineCommand) -> Bool { commands.post(command, always: command.isToldOnce) }
 
+  /// The worker has much to do before what is submitted now.
+  package var isBehind: Bool { commands.isBehind }
+
   /// The same for several, in order. Inner frames are lost when the worker is half as far behind; how many were.
   package func submit(_ many: [EngineCommand]) -> Int {
     commands.post(all: many) { if case .sendInner = $0 { true } else { false } }

@@ -46,6 +46,9 @@ package final class Mailbox<Message: Sendable>: Sendable {
     return lost
   }
 
+  /// A quarter of the limit waits: who has much to say may wait, too.
+  package var isBehind: Bool { messages.withLock { $0.count >= limit / 4 } }
+
   /// Everything that waits, in order; empty when nothing does.
   package func takeAll() -> [Message] {
     pt_eventfd_drain(descriptor)

@@ -3,6 +3,7 @@
 
 import Engine
 import Glibc
+import LinkIO
 import LocalSocket
 import Shim
 import Streams
@@ -14,7 +15,7 @@ extension GatewayLoop {
   func openLocal(_ path: String) {
     guard local == nil else { return }
     // A live daemon on the path is somebody's; a dead one's file is not.
-    guard !UnixProbe.isServed(path) else {
+    guard !UnixSocket.isAnswering(path) else {
       return failLocal(path, "another daemon serves it", hint: "stop that daemon, or choose another path for --ipc")
     }
     let listener = pt_unix_listen(path, 128)
@@ -23,7 +24,7 @@ extension GatewayLoop {
       return failLocal(path, text, hint: "the folder must exist and be writable, the path at most 90 bytes long")
     }
     let result = pt_epoll_add(epoll, listener, Self.localListenerTag)
-    guard result == 0, let identity = UnixProbe.identity(of: path) else {
+    guard result == 0, let identity = FileIdentity.of(path) else {
       pt_close(listener)
       return failLocal(path, "errno \(-result)", hint: nil)
     }
@@ -78,7 +79,7 @@ extension GatewayLoop {
   func endLocal() {
     guard let local else { return }
     pt_close(local.listener)
-    if let identity = UnixProbe.identity(of: local.path), identity == local.identity { unlink(local.path) }
+    if let identity = FileIdentity.of(local.path), identity == local.identity { unlink(local.path) }
     for client in local.clients.values { pt_close(client.descriptor) }
     self.local = nil
   }
@@ -264,27 +265,10 @@ extension GatewayLoop {
   }
 }
 
-/// What stands at the path of a Unix socket.
-enum UnixProbe {
-  /// Whether somebody answers there.
-  static func isServed(_ path: String) -> Bool {
-    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-    guard descriptor >= 0 else { return false }
-    defer { pt_close(descriptor) }
-    var address = sockaddr_un()
-    address.sun_family = sa_family_t(AF_UNIX)
-    let bytes = Array(path.utf8)
-    guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else { return false }
-    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-    return withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
-      }
-    }
-  }
-
+/// Which file stands at a path.
+enum FileIdentity {
   /// Device and inode.
-  static func identity(of path: String) -> (UInt64, UInt64)? {
+  static func of(_ path: String) -> (UInt64, UInt64)? {
     var information = stat()
     guard lstat(path, &information) == 0 else { return nil }
     return (UInt64(information.st_dev), UInt64(information.st_ino))

@@ -25,6 +25,8 @@ extension GatewayLoop {
       // What it opened ends with its admission; what we dialed goes on.
       if !isAdmitted, peers[node]?.isAdmitted == true { streams.forget(node, onlyArrived: true) }
       peers[node]?.isAdmitted = isAdmitted
+    case .setPathLimit(let node, let limit):
+      if peers[node] != nil { streams.setPathLimit(of: node, limit > 0 ? limit : nil, now: now) }
     case .ready(let node):
       peers[node]?.isReady = true
       startMessages(to: node)
@@ -42,6 +44,7 @@ extension GatewayLoop {
       }
     case .gone(let node):
       streams.forget(node)
+      streams.setPathLimit(of: node, nil, now: now)
       if let peer = peers.removeValue(forKey: node), nodes[peer.index] == node { nodes[peer.index] = nil }
     case .message(let peer, let port, let bytes, let done): queueMessage(bytes, to: peer, port: port, done)
     case .datagrams(let own, let peers, let port, let bytes):

@@ -12,6 +12,8 @@ package enum GatewayCommand: Sendable {
   case peer(PeerIndex, node: UInt32, isAdmitted: Bool)
   /// Whether the peer may open streams to every port.
   case setAdmitted(node: UInt32, Bool)
+  /// The path to the peer takes packets of this many bytes; 0 or less: not known, full segments.
+  case setPathLimit(node: UInt32, Int)
   /// Frames can be sealed for the peer from now on: dials that waited for it begin.
   case ready(node: UInt32)
   /// The peer's session is gone: dials wait again.

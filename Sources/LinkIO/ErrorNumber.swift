@@ -11,8 +11,10 @@ package enum ErrorNumber {
   package static let busy: Int32 = 16
   package static let exists: Int32 = 17
   package static let invalid: Int32 = 22
+  package static let noSpace: Int32 = 28
   package static let readOnly: Int32 = 30
   package static let nameTooLong: Int32 = 36
+  package static let notImplemented: Int32 = 38
   package static let badMessage: Int32 = 74
   package static let messageTooLong: Int32 = 90
   package static let noProtocolOption: Int32 = 92

@@ -74,6 +74,12 @@ package struct LinkConfigurator: ~Copyable {
     return warnings()
   }
 
+  /// Brings `lo` of a new network namespace up; its index is 1 everywhere.
+  package func raiseLoopback() throws(LinkError) {
+    let result = pt_link_up(handle, 1)
+    guard result == 0 else { throw LinkError.failed("RTM_NEWLINK IFF_UP", result, "Cannot bring lo up") }
+  }
+
   /// Adds one address as /128 nodad. One that stands already on this interface is no error.
   package func add(_ address: IPv6Address, index: UInt32, name: String) throws(LinkError) {
     try checkFree(address, index: index, name: name)

@@ -13,6 +13,7 @@ package struct LinkError: ExplainedError, Equatable {
     case ipv6Disabled = "ipv6_disabled"
     case addressInUse = "address_in_use"
     case routeTaken = "route_taken"
+    case userNamespaceUnavailable = "user_namespace_unavailable"
     case udpPortTaken = "udp_port_taken"
     case udpAddressUnavailable = "udp_address_unavailable"
     /// Something that an earlier run left open does not serve this one.
@@ -64,7 +65,7 @@ extension LinkError {
     }
   }
 
-  static func failed(_ call: String, _ result: Int32, _ context: String) -> LinkError {
+  package static func failed(_ call: String, _ result: Int32, _ context: String) -> LinkError {
     failed(call, Int64(result), context)
   }
 

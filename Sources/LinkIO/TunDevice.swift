@@ -141,8 +141,9 @@ package struct TunDevice: ~Copyable {
     case (1, ErrorNumber.notPermitted), (1, ErrorNumber.accessDenied):
       return LinkError(
         .tunUnavailable, call: "open(/dev/net/tun)", number: -result, context: context,
-        hint: "The device is there but this process may not open it: run it as root; in a container allow the device "
-          + "(docker: --device /dev/net/tun --cap-add NET_ADMIN).")
+        hint: "The device is there but this process may not open it: run it as root, or let users open it "
+          + "(`chmod 0666 /dev/net/tun`, as udev does; making interfaces takes other rights); in a container allow the "
+          + "device (docker: --device /dev/net/tun --cap-add NET_ADMIN).")
     case (1, ErrorNumber.noEntry), (1, ErrorNumber.noDevice), (1, 6), (1, 20):
       return LinkError(
         .tunUnavailable, call: "open(/dev/net/tun)", number: -result, context: context,

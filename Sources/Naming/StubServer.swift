@@ -25,11 +25,20 @@ package final class StubServer: Sendable {
     package var idleTimeout: Duration = .seconds(10)
     /// Below the 5 s that common resolvers wait.
     package var lookupTimeout: Duration = .seconds(4)
+    /// Makes both sockets, bound, the second listening, where the address is not in the network namespace of the
+    /// process; nil: they are made here. The server closes them.
+    package var sockets: (@Sendable (Endpoint) throws(SocketFailure) -> (datagrams: CInt, streams: CInt))?
 
     package init(endpoint: Endpoint = Endpoint(address: OverlayMapping.resolver, port: 53), interface: String? = nil) {
       self.endpoint = endpoint
       self.interface = interface
     }
+  }
+
+  /// The kernel's number for why a socket could not be bound.
+  package struct SocketFailure: Error {
+    package var number: Int32
+    package init(number: Int32) { self.number = number }
   }
 
   private struct Running {
@@ -115,16 +124,23 @@ package final class StubServer: Sendable {
       counters: counters, clock: clock)
     var endpoint = configuration.endpoint
     let interface = configuration.interface
+    let made: (datagrams: CInt, streams: CInt)?
+    do {
+      made = try configuration.sockets?(endpoint)
+    } catch {
+      throw NamingError.bind(endpoint, transport: "udp, tcp", errorNumber: error.number, text: "errno \(error.number)")
+    }
     let datagrams: any Channel
     do {
-      datagrams = try await DatagramBootstrap(group: group)
+      let bootstrap = DatagramBootstrap(group: group)
         .channelOption(.socketOption(.so_reuseaddr), value: 0)
         .channelInitializer { channel in
           channel.bind(toInterface: interface).flatMapThrowing {
             try channel.pipeline.syncOperations.addHandler(DatagramHandler(desk: desk))
           }
         }
-        .bind(to: SocketAddress(endpoint)).get()
+      datagrams = try await
+        (made.map { bootstrap.withBoundSocket($0.datagrams) } ?? bootstrap.bind(to: SocketAddress(endpoint))).get()
     } catch {
       throw NamingError.bind(endpoint, transport: "udp", error)
     }
@@ -132,7 +148,7 @@ package final class StubServer: Sendable {
     let connections = ConnectionTable(maximum: configuration.maximumConnections)
     let idleTimeout = TimeAmount(configuration.idleTimeout)
     do {
-      let streams = try await ServerBootstrap(group: group)
+      let bootstrap = ServerBootstrap(group: group)
         .serverChannelOption(.backlog, value: 64)
         .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
         .serverChannelInitializer { $0.bind(toInterface: interface) }
@@ -147,7 +163,8 @@ package final class StubServer: Sendable {
             try channel.pipeline.syncOperations.addHandler(StreamHandler(desk: desk, idleTimeout: idleTimeout))
           }
         }
-        .bind(to: SocketAddress(endpoint)).get()
+      let streams = try await
+        (made.map { bootstrap.withBoundSocket($0.streams) } ?? bootstrap.bind(to: SocketAddress(endpoint))).get()
       return Running(
         datagrams: datagrams, streams: streams, connections: connections, desk: desk, endpoint: endpoint)
     } catch {

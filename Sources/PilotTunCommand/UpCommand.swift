@@ -1,4 +1,5 @@
-// `pilot-tun up`: collects the settings of all sources and runs the node in the foreground.
+// `pilot-tun up`: collects the settings of all sources and runs the node in the foreground. Its options are those of
+// `pilot-tun run`, too.
 
 import ArgumentParser
 import TunControl
@@ -12,6 +13,23 @@ struct Up: AsyncParsableCommand {
       file (state-dir = "…"); a flag beats the environment, the environment beats the file.
       """)
 
+  @OptionGroup var options: NodeOptions
+
+  func run() async throws {
+    let environment = ProcessEnvironment.all
+    let named = options.config ?? environment[ConfigurationFile.environmentName]
+    let read = { @Sendable [flags = options.flags] in
+      let file = try ConfigurationFile.load(path: named ?? ConfigurationFile.defaultPath, isExplicit: named != nil)
+      return try NodeConfiguration(ConfigurationLayers(flags: flags, environment: environment, file: file))
+    }
+    let configuration = try read()
+    LogOutput.bootstrap(level: configuration.logLevel, format: configuration.logFormat)
+    try await NodeProgram.run(configuration, environment: environment, isJSON: options.json, reread: read)
+  }
+}
+
+/// Every setting of a node as a flag.
+struct NodeOptions: ParsableArguments {
   @Option(help: "Configuration file (default /etc/pilot-tun/config.toml, environment PILOT_TUN_CONFIG).")
   var config: String?
   @Option(help: "Identity, pinned keys, trust, last known peers (default /var/lib/pilot-tun).")
@@ -74,19 +92,7 @@ struct Up: AsyncParsableCommand {
   @Flag(help: "The line that says the node is ready, and failures, as JSON.")
   var json = false
 
-  func run() async throws {
-    let environment = ProcessEnvironment.all
-    let named = config ?? environment[ConfigurationFile.environmentName]
-    let read = { @Sendable [flags] in
-      let file = try ConfigurationFile.load(path: named ?? ConfigurationFile.defaultPath, isExplicit: named != nil)
-      return try NodeConfiguration(ConfigurationLayers(flags: flags, environment: environment, file: file))
-    }
-    let configuration = try read()
-    LogOutput.bootstrap(level: configuration.logLevel, format: configuration.logFormat)
-    try await NodeProgram.run(configuration, environment: environment, isJSON: json, reread: read)
-  }
-
-  private var flags: [Setting: [String]] {
+  var flags: [Setting: [String]] {
     let single: [Setting: String?] = [
       .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
       .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,

@@ -3,6 +3,7 @@
 import Directory
 import Glibc
 import JSON
+import LinkIO
 import TunControl
 
 struct DaemonStart {

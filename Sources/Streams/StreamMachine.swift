@@ -148,6 +148,9 @@ package struct StreamMachine: Sendable {
     return bytes
   }
 
+  /// The path takes payloads of this size.
+  package mutating func setSegmentSize(_ size: Int) { sender.setSegmentSize(size) }
+
   /// Ends the stream when all that was written has arrived.
   package mutating func close(_ now: UInt64) {
     switch phase {
@@ -425,7 +428,7 @@ package struct StreamMachine: Sendable {
   /// Bytes wait for the peer's window, and nothing in flight will bring news of it.
   private var isBlocked: Bool {
     !sender.unsent.isEmpty && !sender.hasFlight
-      && sender.peerWindow < min(StreamLimits.segmentSize, sender.unsent.count)
+      && sender.peerWindow < min(sender.segmentSize, sender.unsent.count)
   }
 
   /// `nextDeadline` is reached.

@@ -24,6 +24,8 @@ struct StreamSender: Sendable {
   private(set) var next: UInt32
   /// What the peer takes, in bytes from `oldest`.
   var peerWindow = 0
+  /// Payload of a full segment: what the path takes, at most the unit of the window.
+  private(set) var segmentSize = StreamLimits.segmentSize
   private(set) var unsent = ByteQueue()
   private var flight: [Flight] = []
   private var window = CongestionWindow()
@@ -70,11 +72,19 @@ struct StreamSender: Sendable {
 
   mutating func dropUnsent() { unsent.removeAll() }
 
+  /// The path takes payloads of this size from now on. What is in flight and larger did not pass: it is sent again, in
+  /// parts, and that is no congestion.
+  mutating func setSegmentSize(_ size: Int) {
+    segmentSize = min(max(size, StreamLimits.leastSegmentSize), StreamLimits.segmentSize)
+    for index in flight.indices where flight[index].payload.count > segmentSize { markLost(index) }
+  }
+
   // MARK: Sending
 
   /// The next data segment that may leave now: a lost one first. `isProbe`: one more although the window is closed.
   mutating func nextSegment(_ now: UInt64, isProbe: Bool = false) -> Flight? {
     if let index = flight.firstIndex(where: { $0.isLost }) {
+      if flight[index].payload.count > segmentSize { cut(index) }
       guard pipe == 0 || pipe + flight[index].payload.count <= window.bytes else { return nil }
       return resend(index, now)
     }
@@ -86,7 +96,7 @@ struct StreamSender: Sendable {
       return launch(unsent.take(size), isFin: false, isProbe: true, now)
     }
     guard Int(next &- oldest) + size <= peerWindow else { return nil }
-    if size < StreamLimits.segmentSize, size == unsent.count, isWaitingForMore(now) { return nil }
+    if size < segmentSize, size == unsent.count, isWaitingForMore(now) { return nil }
     shortSince = nil
     hasWaitedForMore = false
     return launch(unsent.take(size), isFin: false, now)
@@ -142,15 +152,33 @@ struct StreamSender: Sendable {
     min(StreamLimits.probeFirst << UInt64(min(segment.transmissions, 10)), StreamLimits.mostTimeout)
   }
 
+  /// Puts segments that the path takes in the place of a lost one that is too large.
+  private mutating func cut(_ index: Int) {
+    let whole = flight[index]
+    var rest = whole.payload[...]
+    var parts: [Flight] = []
+    while !rest.isEmpty {
+      let part = rest.prefix(length(of: rest.prefix(segmentSize)))
+      let offset = UInt32(rest.startIndex - whole.payload.startIndex)
+      parts.append(
+        Flight(
+          sequence: whole.sequence &+ offset, payload: Array(part), isFin: false, sentAt: whole.sentAt, isLost: true,
+          isProbe: whole.isProbe && parts.isEmpty))
+      rest = rest.dropFirst(part.count)
+    }
+    flight.replaceSubrange(index...index, with: parts)
+  }
+
+  private func segmentLength() -> Int { length(of: unsent.first(segmentSize)) }
+
   /// A payload that reads as a selective acknowledgement would be swallowed by the peer: its first four bytes go alone.
-  private func segmentLength() -> Int {
-    let head = unsent.first(StreamLimits.segmentSize)
-    return SelectiveAcknowledgement.matches(head) ? 4 : StreamLimits.segmentSize
+  private func length(of payload: some Collection<UInt8>) -> Int {
+    SelectiveAcknowledgement.matches(payload) ? 4 : segmentSize
   }
 
   /// A short segment waits behind an unacknowledged short one, for a moment: small writes travel together.
   private mutating func isWaitingForMore(_ now: UInt64) -> Bool {
-    guard !hasWaitedForMore, let last = flight.last, last.payload.count < StreamLimits.segmentSize else { return false }
+    guard !hasWaitedForMore, let last = flight.last, last.payload.count < segmentSize else { return false }
     let since = shortSince ?? now
     shortSince = since
     return now < since + StreamLimits.shortWait

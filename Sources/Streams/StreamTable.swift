@@ -87,6 +87,8 @@ package struct StreamTable: Sendable {
   private var dirty: [Int] = []
   private var slots: [Key: Int] = [:]
   private var arrivedOfPeer: [UInt32: Int] = [:]
+  /// Of peers whose path takes less than a full segment.
+  private var segmentSizes: [UInt32: Int] = [:]
   private var arrived = 0
   private var syns: [UInt32: (left: Double, at: UInt64)] = [:]
   /// When the dials to a peer that began so far would have left, one by one.
@@ -275,8 +277,20 @@ package struct StreamTable: Sendable {
       slot = streams.count
       streams.append(stream)
     }
+    if let size = segmentSizes[key.peer] { streams[slot].machine.setSegmentSize(size) }
     slots[key] = slot
     return slot
+  }
+
+  /// The path to the peer takes packets of this many bytes, header included; nil: full segments.
+  package mutating func setPathLimit(of peer: UInt32, _ limit: Int?, now: UInt64) {
+    let size = limit.map { min($0 - PilotPacket.headerSize, StreamLimits.segmentSize) } ?? StreamLimits.segmentSize
+    guard size != segmentSizes[peer] ?? StreamLimits.segmentSize else { return }
+    segmentSizes[peer] = size == StreamLimits.segmentSize ? nil : size
+    for (key, slot) in slots where key.peer == peer {
+      streams[slot].machine.setSegmentSize(size)
+      settle(slot, now)
+    }
   }
 
   private func key(_ slot: Int) -> Key {

@@ -43,6 +43,8 @@ package enum StreamLimits {
   static let second: UInt64 = 1_000_000_000
   /// Payload of a full segment, and the unit of the window.
   package static let segmentSize = 1152
+  /// As small as paths make a full segment.
+  static let leastSegmentSize = 256
   /// Segments of the receive buffer.
   package static let windowSegments = 512
   package static let receiveBuffer = windowSegments * segmentSize

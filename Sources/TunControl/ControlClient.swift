@@ -2,6 +2,7 @@
 
 import Glibc
 package import JSON
+import LinkIO
 
 package struct ControlClient {
   package let path: String

@@ -3,6 +3,7 @@
 
 import Glibc
 package import JSON
+import LinkIO
 package import Logging
 package import NIOCore
 import NIOPosix

@@ -1,5 +1,7 @@
 // Where the control socket is, for tools that talk to a running node: flag, environment, file, default.
 
+import Glibc
+
 package enum ControlSocketLocation {
   /// - flag: `--control-socket`.
   /// - configurationPath: `--config`, or nil for the default file. A default file that this user may not read counts
@@ -18,6 +20,8 @@ package enum ControlSocketLocation {
       }
     }
     var path = NodeConfiguration().controlSocket
+    // A user's own node (`pilot-tun run`) before the machine's.
+    if geteuid() != 0, let own = UserPaths.controlSocket(environment), SmallFile.exists(own) { path = own }
     try SettingReader(layers: layers).path(.controlSocket, into: &path)
     return path
   }

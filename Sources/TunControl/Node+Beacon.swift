@@ -122,8 +122,21 @@ extension Node {
     Task { await findBeacon() }
     Task { await findMappingServer() }
     discover()
-    // A frame from the new address is what moves us in the peer's table: probes are the first.
-    for peer in peers.values where peer.handshake.currentSession != nil {
+    Task { await tryPathsAnew() }
+  }
+
+  /// A frame from the new address is what moves us in the peer's table: probes are the first. Thousands of peers have more
+  /// ways than the worker takes commands at once, so those that are used come first and the worker is waited for.
+  private func tryPathsAnew() async {
+    let change = networkChangedAt
+    let known = peers.values.filter { $0.handshake.currentSession != nil }
+    for node in known.sorted(by: { $0.lastUse > $1.lastUse }).map(\.node) {
+      while engine.isBehind {
+        try? await Task.sleep(for: .milliseconds(1))
+        // A later change begins with everybody again.
+        guard networkChangedAt == change, !isStopping else { return }
+      }
+      guard let peer = peers[node], peer.handshake.currentSession != nil else { continue }
       offerEndpoints(to: peer)
       walk(peer, .networkChanged)
     }

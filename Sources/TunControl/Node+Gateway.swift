@@ -4,6 +4,7 @@
 import Directory
 import Engine
 import Gateway
+import LinkIO
 import LocalSocket
 import Logging
 import Services
@@ -22,7 +23,13 @@ extension Node {
       takesTrustMessages: { [weak self] in
         self?.takesTrustMessages(of: $0) ?? false
       }, keep: keep)
-    DedicatedThread.start("pilot-gateway") { [gateway, requestStop] in
+    DedicatedThread.start("pilot-gateway") { [gateway, requestStop, namespace] in
+      do throws(LinkError) {
+        // Its sockets are the overlay's.
+        try namespace?.enter()
+      } catch {
+        requestStop.yield(error.message)
+      }
       do throws(GatewayError) {
         try gateway.run(hooks)
       } catch {

@@ -158,14 +158,16 @@ extension Node {
 
   /// Brings MTU, addresses and route to what they should be; what stands already stays.
   func configureLink(removing gone: [IPv6Address] = []) throws(LinkError) {
-    let configurator = try LinkConfigurator()
-    for address in gone {
-      try configurator.remove(address, index: engine.interfaceIndex, name: engine.interfaceName)
-    }
     let settings = LinkSettings(
       name: engine.interfaceName, index: engine.interfaceIndex, mtu: UInt32(configuration.mtu), addresses: addresses,
       routePrefix: IPv6Address(high: OverlayMapping.prefix << 16, low: 0))
-    for warning in try configurator.configure(settings) {
+    let apply = { @Sendable () throws(LinkError) -> [LinkError] in
+      let configurator = try LinkConfigurator()
+      for address in gone { try configurator.remove(address, index: settings.index, name: settings.name) }
+      return try configurator.configure(settings)
+    }
+    let found = if let namespace { try namespace.inside(apply) } else { try apply() }
+    for warning in found {
       let text = "\(warning.message)\(warning.hint.map { " (\($0))" } ?? "")"
       if !warnings.contains(text) { warnings.append(text) }
       logOnce("link \(text)", text)

@@ -2,6 +2,7 @@
 
 import Directory
 import Engine
+import Gateway
 import Logging
 import Session
 import Traversal
@@ -23,7 +24,9 @@ extension Node {
         guard let beacon else { break }
         tally("probes-relayed")
         probe(peer, id, path: .relay(beacon: beacon), size: size)
-      case .setPathLimit(let limit): tell(.setPathLimit(peer.index, limit))
+      case .setPathLimit(let limit):
+        tell(.setPathLimit(peer.index, limit))
+        gateway.submit(.setPathLimit(node: peer.node, limit))
       case .callPeer:
         punch(peer)
         tellCandidates(to: peer)

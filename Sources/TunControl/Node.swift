@@ -39,6 +39,8 @@ package actor Node {
   var inbox: Inbox?
   nonisolated let stub: StubServer?
   nonisolated let rendezvous: RendezvousServer?
+  /// Holds the interface, when that is not where this process is.
+  nonisolated let namespace: OverlayNamespace?
   nonisolated let notifier: ServiceNotifier
   /// Kept over restarts; nil without a service manager.
   nonisolated let recentPeers: RecentPeers?
@@ -149,16 +151,25 @@ package actor Node {
     engine = parts.engine
     gateway = Gateway(engine: parts.engine)
     rendezvous = parts.rendezvous
+    namespace = parts.namespace
     if configuration.dns == .off {
       stub = nil
       stubProblem = "dns = off"
     } else {
+      var stubSettings = StubServer.Configuration(interface: parts.engine.interfaceName)
+      if let namespace = parts.namespace {
+        // The interface is not where this process is.
+        stubSettings.interface = nil
+        stubSettings.sockets = { endpoint throws(StubServer.SocketFailure) in try namespace.resolverSockets(endpoint) }
+      }
       stub = StubServer(
-        source: NodeNames(directory: parts.directory),
-        configuration: StubServer.Configuration(interface: parts.engine.interfaceName), logger: logger, group: group)
+        source: NodeNames(directory: parts.directory), configuration: stubSettings, logger: logger, group: group)
     }
+    var names = configuration
+    // The command's own resolv.conf names the stub; this machine's programs have nothing to do with it.
+    if parts.namespace != nil { names.dns = .off }
     hostNames = HostNames(
-      configuration: configuration, interface: (parts.engine.interfaceName, parts.engine.interfaceIndex), logger: logger
+      configuration: names, interface: (parts.engine.interfaceName, parts.engine.interfaceIndex), logger: logger
     )
     warnings = parts.warnings
     (stops, requestStop) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4))
@@ -196,6 +207,7 @@ struct NodeParts: Sendable {
   var engine: Engine
   var rendezvous: RendezvousServer?
   var recentPeers: RecentPeers?
+  var namespace: OverlayNamespace?
   var warnings: [String]
 }
 

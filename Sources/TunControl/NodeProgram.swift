@@ -16,10 +16,11 @@ import Wire
 package enum NodeProgram {
   /// Runs until SIGTERM, SIGINT, `pilot-tun down` or a failure (thrown). Nothing is left behind but the state.
   ///
-  /// `reread` reads all settings again, for SIGHUP and `pilot-tun reload`.
+  /// `reread` reads all settings again, for SIGHUP and `pilot-tun reload`. With a `command` the overlay is in the command's
+  /// network namespace, and the node ends with it.
   package static func run(
     _ configuration: NodeConfiguration, environment: [String: String], isJSON: Bool = false,
-    reread: @escaping @Sendable () throws -> NodeConfiguration
+    reread: @escaping @Sendable () throws -> NodeConfiguration, command: WrappedCommand? = nil
   ) async throws(ControlError) {
     let passed = PassedDescriptors(environment: environment, process: getpid())
     let logger = Logger(label: "pilot-tun")
@@ -34,7 +35,8 @@ package enum NodeProgram {
     let parts: NodeParts
     do {
       let kept = KeptDescriptors(passed, notifier: notifier, logger: logger)
-      parts = try await makeParts(configuration, kept: kept, logger: logger, group: group)
+      parts = try await makeParts(
+        configuration, kept: kept, logger: logger, group: group, namespace: command?.namespace)
     } catch {
       throw ControlError(error)
     }
@@ -63,9 +65,17 @@ package enum NodeProgram {
     let announcer = Task {
       await node.waitUntilReady()
       guard !Task.isCancelled else { return }
-      announce(await node.status(), configuration, isJSON: isJSON)
+      if let command {
+        if configuration.isRendezvousEmbedded {
+          Output.standardError("others join with: \(joinLine(configuration))")
+        }
+        command.start(configuration, environment: environment, logger: logger) { node.stop() }
+      } else {
+        announce(await node.status(), configuration, isJSON: isJSON)
+      }
     }
     let reason = await node.run()
+    await command?.end()
     listener.cancel()
     announcer.cancel()
     await control.close()
@@ -89,7 +99,8 @@ package enum NodeProgram {
   // MARK: Parts
 
   private static func makeParts(
-    _ configuration: NodeConfiguration, kept: KeptDescriptors, logger: Logger, group: any EventLoopGroup
+    _ configuration: NodeConfiguration, kept: KeptDescriptors, logger: Logger, group: any EventLoopGroup,
+    namespace: OverlayNamespace?
   ) async throws -> NodeParts {
     var kept = kept
     let store = try NodeStore(directory: configuration.stateDirectory, logger: logger)
@@ -97,7 +108,9 @@ package enum NodeProgram {
     let socket = try kept.socket(configuration.listen, disabled: disabled)
     let rendezvous = try await startRendezvous(configuration, logger: logger)
     do {
-      let tun = try kept.tun(name: configuration.interface, disabled: disabled)
+      let tun =
+        try namespace.map { try OverlayNamespace.openTun(configuration.interface, disabled: disabled, in: $0) }
+        ?? kept.tun(name: configuration.interface, disabled: disabled)
       let engine = try Engine(tun: tun, socket: socket, configuration: EngineConfiguration(mtu: configuration.mtu))
       let recent = kept.recentPeers()
       kept.keep(tun: engine.descriptors.tun, socket: engine.descriptors.socket, peers: recent)
@@ -107,7 +120,8 @@ package enum NodeProgram {
         announcement: Announcement(listenAddress: configuration.advertise?.description ?? "127.0.0.1:\(port)"),
         logger: logger, group: group)
       return NodeParts(
-        store: store, directory: directory, engine: engine, rendezvous: rendezvous, recentPeers: recent, warnings: [])
+        store: store, directory: directory, engine: engine, rendezvous: rendezvous, recentPeers: recent,
+        namespace: namespace, warnings: [])
     } catch {
       await rendezvous?.shutdown()
       throw error

@@ -163,4 +163,12 @@ struct CommandTests {
     #expect(post(.setPath(0, .direct(endpoint))) && post(.setPathLimit(0, 1280)) && post(.promote(0, 1)))
     #expect(box.takeAll().count == 5)
   }
+
+  @Test("who has much to say is told when a quarter of the queue waits")
+  func backlog() {
+    let box = Mailbox<Int>(limit: 8)
+    #expect(box.post(1) && !box.isBehind && box.post(2) && box.isBehind)
+    _ = box.takeAll()
+    #expect(!box.isBehind)
+  }
 }

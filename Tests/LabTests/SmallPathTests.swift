@@ -78,6 +78,46 @@ extension KernelTests {
       #expect(try alpha.drops("path-too-small") + beta.drops("path-too-small") <= lost + 12)
     }
 
+    @Test(
+      "streams of programs to an official agent pass a way of 1200 bytes, whether our own link or a silent router makes it",
+      .enabled(if: Official.isThere, "the official programs are not here: scripts/setup --interop installs them"),
+      arguments: [false, true])
+    func official(isSilent: Bool) throws {
+      try Fleet.with { fleet in
+        // The router's rule sees a train of datagrams as one long packet.
+        let environment = isSilent ? ["PILOT_TUN_DISABLE_OFFLOADS": "udp-gso"] : [:]
+        let node = try fleet.node("alpha", environment: environment, isStarted: false)
+        if !isSilent {
+          try fleet.router.command("ip link set net2 mtu 1200")
+          try node.namespace.command("ip link set eth0 mtu 1200")
+        }
+        try node.start()
+        let agent = try OfficialAgent("official", ["--public"], in: fleet)
+        let server = try fleet.lab.start(
+          in: agent.namespace, agent.streams(["serve"]), environment: agent.environment)
+        try server.waitForLine(containing: "ready")
+        if isSilent {
+          // What the official daemon sends passes: it never learns of silent routers.
+          try fleet.router.command("nft add table inet lab")
+          try fleet.router.run(["nft", "add chain inet lab forward { type filter hook forward priority 0 ; }"])
+            .orThrow()
+          try fleet.router.command(
+            "nft add rule inet lab forward ip saddr \(node.underlay) ip daddr \(agent.underlay) ip length > 1200 drop")
+        }
+        // The connection begins while nobody knows the size: what was sent too large is sent again in parts.
+        let sent = try node.run(Tools.python("streams", "put", "2000000", "8002", "socket", agent.ipv6), within: 60)
+        #expect(sent.isSuccess, "\(sent)")
+        try server.waitForLine(containing: "sink 2000000")
+        let limit = 1200 - 28 - 36
+        #expect(try (limit - 8...limit).contains(node.peer(agent)["path_mtu"].number))
+        if !isSilent {
+          let echoed = try node.run(
+            Tools.python("streams", "echo", "1000000", "8001", "socket", agent.ipv6), within: 60)
+          #expect(echoed.isSuccess, "\(echoed)")
+        }
+      }
+    }
+
     @Test("our datagrams are never fragmented: what a link does not take is refused, on IPv4 and IPv6")
     func noFragments() throws {
       try Fleet.with { fleet in

@@ -56,6 +56,39 @@ import Wire
     #expect((10_000_000...40_000_000).contains(a.roundTrip), "the line takes 5 ms each way")
   }
 
+  @Test(
+    "when the path takes less than a full segment, what is in flight is cut and all arrives",
+    arguments: [256, 607, 1102])
+  func smallPath(size: Int) throws {
+    var link = StreamLink(seed: 5, faults: LineFaults(loss: 0.01))
+    link.keepsSegments = true
+    link.lets = { segment, _ in segment.payload.count <= size }
+    // Where segments of these sizes are cut stands what reads as a selective acknowledgement.
+    var bytes = pattern(300_000)
+    let lure = Array("SACK".utf8) + [1] + [UInt8](repeating: 0, count: 8)
+    for place in stride(from: 0, to: 11_520, by: 1152) {
+      for offset in [0, size] { bytes.replaceSubrange(place + offset..<place + offset + lure.count, with: lure) }
+    }
+    link.a.toSend = bytes
+    let hasBegun = link.run(seconds: 1) { ($0.b?.received.count ?? 0) > 1152 }
+    #expect(!hasBegun, "full segments do not pass")
+    link.a.machine.setSegmentSize(size)
+    let isThere = link.run(seconds: 60) { $0.b?.received.count == bytes.count }
+    #expect(isThere, "\(link.b?.received.count ?? -1) bytes came")
+    let isWhole = link.b?.received == bytes
+    #expect(isWhole)
+    let full = link.carried.filter { $0.payload.count == size }.count
+    #expect(full >= 300_000 / size - 300, "full segments are of the size that passes: \(full)")
+    // And back: a better path is used.
+    link.lets = { _, _ in true }
+    link.a.machine.setSegmentSize(.max)
+    link.a.toSend += pattern(100_000)
+    link.carried = []
+    let isMoreThere = link.run(seconds: 60) { $0.b?.received.count == bytes.count + 100_000 }
+    let large = link.carried.contains { $0.payload.count == StreamLimits.segmentSize }
+    #expect(isMoreThere && large)
+  }
+
   @Test("a receiver that does not read shows in both ends' windows")
   func windows() throws {
     var link = StreamLink(seed: 12)

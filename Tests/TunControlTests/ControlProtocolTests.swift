@@ -3,6 +3,7 @@
 import Directory
 import Glibc
 import JSON
+import LinkIO
 import Logging
 import NIOCore
 import NIOPosix
