@@ -64,7 +64,7 @@ find_swift() {
 }
 
 # release_build PRODUCT…: builds programs as they are installed: optimised, Swift's runtime inside, `bin` is their folder.
-# The binaries do not know where they were built (-file-prefix-map), so that anyone gets the same ones. miniupnpc is
+# No path of this machine is in them (-file-prefix-map), so that anyone gets the same ones. miniupnpc is
 # linked statically, from a folder in which the linker finds no shared one: its soname changes with every Debian.
 release_build() {
   local link=$root/$scratch/link archive product

@@ -43,8 +43,8 @@ layout() {
   done
 }
 
-# install_file MODE SOURCE DESTINATION PREFIX: unit files are written for /usr/local and take PREFIX instead. A new file
-# comes into the place of the old one: a program that runs goes on with its own.
+# install_file MODE SOURCE DESTINATION PREFIX: unit files are written for /usr/local and take PREFIX instead. The file
+# appears whole, and a program that runs goes on with its own.
 install_file() {
   install -D -m "0$1" "$2" "$3.new"
   case $2 in "$root"/systemd/*) sed -i "s|/usr/local/bin/|$4/bin/|g" "$3.new" ;; esac
