@@ -11,5 +11,6 @@
 #include "pt_checksum.h"
 #include "pt_system.h"
 #include "pt_socket.h"
+#include "pt_journal.h"
 
 #endif

@@ -14,7 +14,7 @@ struct PilotTun: ParsableCommand {
       """,
     subcommands: [
       Up.self, Down.self, Status.self, Peers.self, Ping.self, Resolve.self, Address.self, Trust.self, Explain.self,
-      NetcheckCommand.self, Version.self,
+      NetcheckCommand.self, Config.self, LogLevel.self, BugreportCommand.self, Version.self,
     ])
 }
 

@@ -10,6 +10,8 @@ import Logging
 import NIOCore
 import NIOPosix
 import Rendezvous
+import Settings
+import Telemetry
 import Wire
 
 package enum NodeProgram {
@@ -21,7 +23,9 @@ package enum NodeProgram {
     let notifier = ServiceNotifier(environment: environment)
     let signals = ProcessSignals.stream()
     try refuseUnsupported(configuration)
-    let adminToken = try configuration.adminTokenFile.map { path throws(ControlError) in try AdminToken(path: path) }
+    let adminToken = try configuration.adminTokenFile.map { path throws(ControlError) in
+      try AdminToken(path: path, credentials: Credentials(environment: environment))
+    }
     try Privileges.check()
     logger.info(
       "starting", metadata: ["version": "\(PilotTunVersion.text)", "interface": "\(configuration.interface)"])
@@ -43,6 +47,14 @@ package enum NodeProgram {
       await parts.rendezvous?.shutdown()
       throw error
     }
+    let metrics: MetricsServer?
+    do {
+      metrics = try await startMetrics(configuration, node: node, group: group, logger: logger)
+    } catch {
+      await control.close()
+      await parts.rendezvous?.shutdown()
+      throw error
+    }
     SocketGuard.start(path: configuration.controlSocket)
     let listener = Task {
       for await signal in signals {
@@ -60,6 +72,7 @@ package enum NodeProgram {
     let reason = await node.run()
     listener.cancel()
     announcer.cancel()
+    await metrics?.close()
     await control.close()
     if let reason {
       throw ControlError("node_failed", reason, hint: "the log above says more; the state directory keeps the identity")
@@ -74,11 +87,15 @@ package enum NodeProgram {
         hint: "use auto: the stub answers on \(OverlayMapping.resolver), name it in resolv.conf or your resolver",
         isUsage: true)
     }
-    if configuration.metrics != nil {
-      throw ControlError(
-        "not_supported", "metrics are not served by this version", hint: "pilot-tun status --json has all counters",
-        isUsage: true)
-    }
+  }
+
+  private static func startMetrics(
+    _ configuration: NodeConfiguration, node: Node, group: any EventLoopGroup, logger: Logger
+  ) async throws(ControlError) -> MetricsServer? {
+    guard let endpoint = configuration.metrics else { return nil }
+    let server = try await MetricsServer(endpoint, group: group) { await node.metrics() }
+    logger.info("metrics", metadata: ["endpoint": "\(server.endpoint)"])
+    return server
   }
 
   // MARK: Parts
