@@ -55,6 +55,8 @@ var rooms: [Room] = [
   room("ServiceManager", ["Shim"]),
   room("Wire", []),
   room("JSON", []),
+  room("Settings", []),
+  room("Telemetry", ["Wire", "JSON", "Shim"], [logging]),
   room("Session", ["Wire", "Shim"]),
   room("LinkIO", ["Wire", "Shim"]),
   room("Engine", ["Session", "LinkIO", "Wire", "Shim"]),
@@ -68,24 +70,32 @@ var rooms: [Room] = [
   room("Gateway", ["Engine", "LinkIO", "Streams", "LocalSocket", "Services", "Wire", "Shim"]),
   room("Directory", ["Wire", "JSON", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
-  room("Rendezvous", ["Wire", "Session", "Shim"], [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
+  room(
+    "Rendezvous", ["Settings", "Telemetry", "Wire", "Session", "Shim"],
+    [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
   room(
     "TunControl",
     [
       "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "UPnPClient", "Streams",
       "SystemBus", "ServiceManager",
       "LocalSocket", "Services",
-      "Gateway", "Directory", "Naming", "Rendezvous",
+      "Gateway", "Directory", "Naming", "Rendezvous", "Settings", "Telemetry",
     ],
-    [nioCore, nioPosix, logging, toml]),
-  room("PilotTunCommand", ["TunControl", "Directory", "Wire", "JSON"], [arguments, logging], kind: .program),
-  room("PilotRendezvousCommand", ["Rendezvous", "ServiceManager", "Wire"], [arguments, logging], kind: .program),
+    [nioCore, nioPosix, nioHTTP, logging, toml]),
+  room(
+    "PilotTunCommand", ["TunControl", "Directory", "Settings", "Telemetry", "Wire", "JSON"], [arguments, logging],
+    kind: .program),
+  room(
+    "PilotRendezvousCommand", ["Rendezvous", "ServiceManager", "Settings", "Telemetry", "Wire"], [arguments, logging],
+    kind: .program),
   room("PilotctlCommand", ["TunControl", "Directory", "LinkIO", "Wire", "JSON"], [logging], kind: .program),
   room("SeededRandom", []),
   room("Simulator", ["Wire", "Session", "Traversal", "SeededRandom"]),
 
   room("ServiceManagerTests", ["ServiceManager", "Shim"], kind: .tests),
   room("WireTests", ["Wire"], kind: .tests),
+  room("SettingsTests", ["SeededRandom", "Settings"], kind: .tests),
+  room("TelemetryTests", ["Telemetry", "JSON", "Wire"], [logging], kind: .tests),
   room("SessionTests", ["SeededRandom", "Session", "Wire", "Shim", "Simulator"], kind: .tests),
   room("LinkIOTests", ["SeededRandom", "LinkIO", "Wire", "Shim"], kind: .tests),
   room("EngineTests", ["SeededRandom", "Engine", "Session", "LinkIO", "Wire", "Shim"], kind: .tests),
@@ -105,7 +115,8 @@ var rooms: [Room] = [
     "TunControlTests",
     [
       "SeededRandom", "TunControl", "Gateway", "Services", "Streams", "Wire", "JSON", "Session", "LocalSocket", "Shim",
-      "PortMapping", "Directory", "Rendezvous", "Engine", "LinkIO", "PilotTunCommand", "PilotctlCommand",
+      "PortMapping", "Directory", "Rendezvous", "Engine", "LinkIO", "Settings", "Telemetry", "PilotTunCommand",
+      "PilotctlCommand",
     ],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests
@@ -129,7 +140,7 @@ if let wanted = Context.environment["PILOT_TUN_TARGETS"] {
   rooms.removeAll { !keep.contains($0.name) }
 }
 
-let isWhole = rooms.contains { $0.name == "Directory" || $0.name == "Naming" || $0.name == "Rendezvous" }
+let isWhole = rooms.contains { ["Directory", "Naming", "Rendezvous", "Telemetry"].contains($0.name) }
 var packages: [Package.Dependency] = [
   // Exact: the shim calls the BoringSSL inside by its prefixed symbols, which are no API. Shim/crypto.c and
   // the known-answer test in SessionTests are what to look at when this number changes.

@@ -13,5 +13,6 @@
 #include "pt_socket.h"
 #include "pt_notify.h"
 #include "pt_namespace.h"
+#include "pt_journal.h"
 
 #endif

@@ -80,7 +80,7 @@ extension Directory {
         let wait = redialDelay(failures: failures, after: error)
         if downSince == nil {
           downSince = .now
-          logger.warning("registry unreachable: \(error.message)", metadata: ["registry": "\(registryName)"])
+          logger.warning("registry unreachable", error: error, metadata: ["registry": "\(registryName)"])
           announceRememberedAddress()
         }
         if failures == 1 { recordsExpire() }
@@ -148,7 +148,9 @@ extension Directory {
       hostnameProblem = nil
     } catch {
       if error.isTransient { throw error }
-      if hostnameProblem != error { logger.warning("hostname \(wanted): \(error.message)") }
+      if hostnameProblem != error {
+        logger.warning("hostname refused", error: error, metadata: ["hostname": "\(wanted)"])
+      }
       hostnameProblem = error
       hostname = nil
     }
@@ -173,7 +175,9 @@ extension Directory {
         if error.message.contains("already") {
           joined.insert(network.id)
         } else {
-          if networkProblems[network.id] != error { logger.warning("network \(network.id): \(error.message)") }
+          if networkProblems[network.id] != error {
+            logger.warning("network not joined", error: error, metadata: ["network": "\(network.id)"])
+          }
           networkProblems[network.id] = error
           joined.remove(network.id)
         }
@@ -190,7 +194,7 @@ extension Directory {
       try await body()
     } catch {
       if error.reason == .registryUnreachable || error.reason == .badReply { throw error }
-      logger.debug("\(operation): \(error.message)")
+      logger.debug("request failed", error: error, metadata: ["request": "\(operation)"])
     }
   }
 
@@ -246,7 +250,7 @@ extension Directory {
       let isForgotten = error.message.contains("node not found")
       let isTaken = error.message.contains("signature verification failed")
       guard isForgotten || isTaken || failedHeartbeats >= 3 else { return }
-      logger.info("registering again: \(error.message)")
+      logger.info("registering again", error: error)
       wantsRegistration = true
       await sleep(for: .milliseconds(Int.random(in: 20...200)))
       return

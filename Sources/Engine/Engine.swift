@@ -184,6 +184,11 @@ package final class Engine: Sendable {
     WorkerCounter.allCases.map { ($0.name, counterBlock.value($0)) }
   }
 
+  /// Messages that wait in each of the mailboxes.
+  package var queueLengths: [(name: String, count: Int)] {
+    [("commands", commands.count), ("events", events.count), ("streams", streamEvents.count)]
+  }
+
   package func statistics(of index: PeerIndex) -> PeerStatistics {
     guard Int(index) < rows.capacity else { return PeerStatistics() }
     let row = rows.rows + Int(index)

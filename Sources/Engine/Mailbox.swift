@@ -59,6 +59,9 @@ package final class Mailbox<Message: Sendable>: Sendable {
     }
   }
 
+  /// Messages that wait now.
+  package var count: Int { messages.withLock { $0.count } }
+
   /// Makes the reader's wait return without a message.
   package func wake() { pt_eventfd_signal(descriptor) }
 }

@@ -10,7 +10,7 @@ struct PilotRendezvous: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pilot-rendezvous",
     abstract: "Directory and relay for Pilot nodes: registry on TCP, beacon on UDP.",
-    subcommands: [Serve.self, Version.self])
+    subcommands: [Serve.self, Config.self, Version.self])
 
   static func main() async {
     do {
@@ -20,6 +20,8 @@ struct PilotRendezvous: AsyncParsableCommand {
       } else {
         try command.run()
       }
+    } catch let code as ExitCode {
+      Foundation.exit(code.rawValue)
     } catch let error as any ExplainedError {
       Failure.report(error)
       Foundation.exit(error.code == RendezvousError.Kind.invalidSetting.rawValue ? 2 : 1)

@@ -5,6 +5,8 @@ import Foundation
 import Logging
 import Rendezvous
 import ServiceManager
+import Settings
+import Telemetry
 import Wire
 
 struct Serve: AsyncParsableCommand {
@@ -15,26 +17,26 @@ struct Serve: AsyncParsableCommand {
       variable (PILOT_RENDEZVOUS_STATE_DIR and so on). A flag wins over the environment, that over the file.
       """)
 
-  @Option(help: "Read settings from this file. Default: \(RendezvousSettings.defaultPath) where there is one")
+  @Option(help: "Settings (default /etc/pilot-rendezvous/config.toml, environment PILOT_RENDEZVOUS_CONFIG).")
   var config: String?
-  @Option(help: "Keep the database here. Default: \(RendezvousSettings.defaultStateDirectory)") var stateDir: String?
-  @Option(help: "Registry, TCP: ADDRESS:PORT. Default: [::]:9000") var registryListen: String?
-  @Option(help: "Beacon, UDP: ADDRESS:PORT. Default: [::]:9001") var beaconListen: String?
-  @Option(help: "Status page, HTTP: ADDRESS:PORT. Default: none") var httpListen: String?
-  @Option(help: "A network that exists from the start: NAME:open or NAME:token:SECRET. May be repeated.")
-  var network: [String] = []
-  @Option(help: "Beacon that nodes are told about: ADDRESS:PORT. Default: where they reached this one")
-  var advertisedBeacon: String?
-  @Option(help: "PEM file: with it and --tls-key the registry port speaks TLS as well.") var tlsCertificate: String?
-  @Option(help: "PEM file: the key of the certificate.") var tlsKey: String?
-  @Option(help: "trace, debug, info, notice, warning, error or critical. Default: info") var logLevel: String?
-  @Option(help: "text or json. Default: text") var logFormat: String?
+  @Option(help: .of("state-dir")) var stateDir: String?
+  @Option(help: .of("registry-listen", "address:port")) var registryListen: String?
+  @Option(help: .of("beacon-listen", "address:port")) var beaconListen: String?
+  @Option(help: .of("http-listen", "address:port")) var httpListen: String?
+  @Option(help: .of("networks", "name:open|name:token:@file")) var network: [String] = []
+  @Option(help: .of("advertised-beacon", "address:port")) var advertisedBeacon: String?
+  @Option(help: .of("admin-token-file", "path")) var adminTokenFile: String?
+  @Option(help: .of("tls-certificate", "path")) var tlsCertificate: String?
+  @Option(help: .of("tls-key", "path")) var tlsKey: String?
+  @Option(help: .of("log-level")) var logLevel: String?
+  @Option(help: .of("log-format")) var logFormat: String?
   @Flag(help: "Print the ready line and failures as JSON.") var json = false
 
   func run() async throws {
     var settings = try settings()
     let configuration = try settings.configuration()
-    let logger = try ServerLog.logger(level: settings["log_level"], format: settings["log_format"])
+    try Self.startLog(settings)
+    let logger = Logger(label: "pilot-rendezvous")
     raiseFileLimit()
     let signals = Signals()
     let environment = ProcessInfo.processInfo.environment
@@ -76,12 +78,12 @@ struct Serve: AsyncParsableCommand {
     do {
       let new = try self.settings()
       _ = try new.configuration()
-      let level = try ServerLog.level(new["log_level"])
+      let level = try Self.level(new)
       let changed = new.differences(from: settings)
       if changed.isEmpty { logger.info("settings read again: nothing changed") }
       for name in changed {
-        if name == "log_level" {
-          ServerLog.change(level)
+        if name == "log-level" {
+          LogOutput.change(level: level)
           settings.take(name, from: new)
           logger.notice("setting changed", metadata: ["setting": "\(name)"])
         } else {
@@ -95,29 +97,38 @@ struct Serve: AsyncParsableCommand {
   }
 
   private func settings() throws -> RendezvousSettings {
-    var settings = RendezvousSettings()
-    let usual = RendezvousSettings.defaultPath
-    if let config = config ?? (FileManager.default.fileExists(atPath: usual) ? usual : nil) {
-      let text: String
-      do {
-        text = try String(contentsOfFile: config, encoding: .utf8)
-      } catch {
-        throw RendezvousError(
-          .configurationUnreadable, "cannot read \(config): \(error.localizedDescription)",
-          hint: "check the path and who may read it")
-      }
-      try settings.readFile(text, path: config)
-    }
-    try settings.readEnvironment(ProcessInfo.processInfo.environment)
+    let environment = ProcessInfo.processInfo.environment
+    var settings = try RendezvousSettings.fromFile(named: config, environment: environment)
+    try settings.readEnvironment(environment)
     let flags: [(String, String?)] = [
       ("state_dir", stateDir), ("registry_listen", registryListen), ("beacon_listen", beaconListen),
-      ("http_listen", httpListen), ("advertised_beacon", advertisedBeacon), ("tls_certificate", tlsCertificate),
+      ("http_listen", httpListen), ("advertised_beacon", advertisedBeacon), ("admin_token_file", adminTokenFile),
+      ("tls_certificate", tlsCertificate),
       ("tls_key", tlsKey), ("log_level", logLevel),
       ("log_format", logFormat),
     ]
     for case (let name, let value?) in flags { try settings.set(name, [value]) }
     if !network.isEmpty { try settings.set("networks", network) }
     return settings
+  }
+
+  private static func invalid(_ name: String, _ value: String) -> RendezvousError {
+    RendezvousError(
+      .invalidSetting, "“\(value)” is no value for \(name)",
+      hint: "expected: \(RendezvousSettings.declaration(name)?.kind.expected ?? "")")
+  }
+
+  private static func level(_ settings: RendezvousSettings) throws -> Logger.Level {
+    let name = settings["log_level"] ?? "info"
+    guard let level = Logger.Level(named: name) else { throw invalid("log-level", name) }
+    return level
+  }
+
+  private static func startLog(_ settings: RendezvousSettings) throws {
+    let format = settings["log_format"] ?? "auto"
+    guard let form = LogFormat(rawValue: format) else { throw invalid("log-format", format) }
+    LogOutput.bootstrap(
+      level: try level(settings), format: form, identifier: "pilot-rendezvous", environment: ProcessInfo.processInfo.environment)
   }
 
   /// The one line that says it works, on standard output.

@@ -24,8 +24,7 @@ struct NetcheckCommand: AsyncParsableCommand {
 
   func run() async throws {
     let environment = ProcessEnvironment.all
-    let named = config ?? environment[ConfigurationFile.environmentName]
-    let file = try ConfigurationFile.load(path: named ?? ConfigurationFile.defaultPath, isExplicit: named != nil)
+    let file = try ConfigurationFile.load(named: config, environment: environment)
     let flags: [Setting: [String]] = rendezvous.map { [.rendezvous: [$0]] } ?? [:]
     let beacons = try Netcheck.beacons(
       named: beacon, ConfigurationLayers(flags: flags, environment: environment, file: file))

@@ -16,8 +16,8 @@ struct PilotTun: ParsableCommand {
       """,
     subcommands: [
       Up.self, Run.self, Down.self, Reload.self, WaitOnline.self, Status.self, Peers.self, Ping.self, Resolve.self,
-      Address.self, Trust.self, Explain.self,
-      NetcheckCommand.self, Version.self,
+      Address.self, Trust.self, Explain.self, NetcheckCommand.self, Config.self, LogLevel.self, BugreportCommand.self,
+      Version.self,
     ])
 }
 

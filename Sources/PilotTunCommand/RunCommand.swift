@@ -32,8 +32,10 @@ struct Run: ParsableCommand {
     let own = UserPaths.configuration(environment)
     let read = { @Sendable [flags = options.flags] in
       let file = try (named ?? own).map { try ConfigurationFile.load(path: $0, isExplicit: named != nil) }
-      return try NodeConfiguration(
-        forUser: ConfigurationLayers(flags: flags, environment: environment, file: file ?? [:]))
+      let layers = ConfigurationLayers(flags: flags, environment: environment, file: file ?? [:])
+      var configuration = try NodeConfiguration(forUser: layers)
+      configuration.report = ConfigurationReport.effective(layers)
+      return configuration
     }
     return RunSession(
       configuration: try read(), environment: environment, command: try WrappedCommand(command), reread: read)
@@ -49,7 +51,8 @@ struct RunSession: Sendable {
 
   /// The exit status for the whole program.
   func run() async throws -> Int32 {
-    LogOutput.bootstrap(level: configuration.logLevel, format: configuration.logFormat)
+    LogOutput.bootstrap(
+      level: configuration.logLevel, format: configuration.logFormat, identifier: "pilot-tun", environment: environment)
     try await NodeProgram.run(configuration, environment: environment, reread: reread, command: command)
     switch command.outcome {
     case nil:

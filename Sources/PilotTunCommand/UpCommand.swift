@@ -17,13 +17,17 @@ struct Up: AsyncParsableCommand {
 
   func run() async throws {
     let environment = ProcessEnvironment.all
-    let named = options.config ?? environment[ConfigurationFile.environmentName]
-    let read = { @Sendable [flags = options.flags] in
-      let file = try ConfigurationFile.load(path: named ?? ConfigurationFile.defaultPath, isExplicit: named != nil)
-      return try NodeConfiguration(ConfigurationLayers(flags: flags, environment: environment, file: file))
+    let read = { @Sendable [flags = options.flags, config = options.config] in
+      let layers = ConfigurationLayers(
+        flags: flags, environment: environment,
+        file: try ConfigurationFile.load(named: config, environment: environment))
+      var configuration = try NodeConfiguration(layers)
+      configuration.report = ConfigurationReport.effective(layers)
+      return configuration
     }
     let configuration = try read()
-    LogOutput.bootstrap(level: configuration.logLevel, format: configuration.logFormat)
+    LogOutput.bootstrap(
+      level: configuration.logLevel, format: configuration.logFormat, identifier: "pilot-tun", environment: environment)
     try await NodeProgram.run(configuration, environment: environment, isJSON: options.json, reread: read)
   }
 }
@@ -32,62 +36,53 @@ struct Up: AsyncParsableCommand {
 struct NodeOptions: ParsableArguments {
   @Option(help: "Configuration file (default /etc/pilot-tun/config.toml, environment PILOT_TUN_CONFIG).")
   var config: String?
-  @Option(help: "Identity, pinned keys, trust, last known peers (default /var/lib/pilot-tun).")
+  @Option(help: .of(.stateDirectory))
   var stateDir: String?
-  @Option(help: "Control socket (default /run/pilot-tun/control.sock).")
+  @Option(help: .of(.controlSocket))
   var controlSocket: String?
-  @Option(
-    help: ArgumentHelp("Also serve official clients (pilotctl, Python SDK) on this socket.", valueName: "path"))
+  @Option(help: .of(.ipc, "path"))
   var ipc: String?
-  @Option(
-    help: ArgumentHelp(
-      "Messages and files for official clients (default ~/.pilot, where pilotctl looks), or off.",
-      valueName: "folder"))
+  @Option(help: .of(.inbox, "folder"))
   var inbox: String?
-  @Option(
-    help: ArgumentHelp(
-      "File with the administrator's token of the registry, for `pilotctl broadcast`.", valueName: "path"))
+  @Option(help: .of(.adminTokenFile, "path"))
   var adminTokenFile: String?
-  @Option(help: "Name of this node; others reach it as NAME.pilot.")
+  @Option(help: .of(.hostname))
   var hostname: String?
-  @Option(help: ArgumentHelp("Registry and beacon on one host (ports 9000 and 9001).", valueName: "host[:port]"))
+  @Option(help: .of(.rendezvous, "host[:port]"))
   var rendezvous: String?
-  @Option(help: ArgumentHelp("Registry (TCP).", valueName: "host:port"))
+  @Option(help: .of(.registry, "host:port"))
   var registry: String?
-  @Option(help: ArgumentHelp("Beacon (UDP).", valueName: "host:port"))
+  @Option(help: .of(.beacon, "host:port"))
   var beacon: String?
-  @Option(help: "TUN interface (default pilot0).")
+  @Option(help: .of(.interface))
   var interface: String?
-  @Option(help: "Largest inner packet in bytes, 1280 to 9000 (default 1400).")
+  @Option(help: .of(.mtu))
   var mtu: String?
-  @Option(
-    help: ArgumentHelp("Tunnel socket (default port 4000, any free port when taken).", valueName: "[address:]port"))
+  @Option(help: .of(.listen, "[address:]port"))
   var listen: String?
-  @Option(help: ArgumentHelp("Endpoint at which others reach this node.", valueName: "host:port"))
+  @Option(help: .of(.advertise, "host:port"))
   var advertise: String?
-  @Option(help: "Have the router open a port (PCP, NAT-PMP, UPnP): auto or off (default auto).")
+  @Option(help: .of(.portMapping))
   var portMapping: String?
-  @Flag(help: "Accept packets of every node, not only of trusted ones.")
+  @Flag(help: .of(.isPublic))
   var `public` = false
-  @Flag(help: "Approve every request for trust.")
+  @Flag(help: .of(.trustAutoApprove))
   var trustAutoApprove = false
-  @Option(help: ArgumentHelp("Network to join; repeatable.", valueName: "number[:token]"))
+  @Option(help: .of(.networks, "number[:@file]"))
   var network: [String] = []
-  @Option(help: "Tag that others find this node by; up to three.")
+  @Option(help: .of(.tags))
   var tag: [String] = []
-  @Flag(help: "Never talk to peers directly, only through the beacon.")
+  @Flag(help: .of(.relayOnly))
   var relayOnly = false
-  @Option(
-    help: ArgumentHelp(
-      "Who is told to ask this node for names: auto, resolved, file:/PATH or off (default auto).", valueName: "way"))
+  @Option(help: .of(.dns, "way"))
   var dns: String?
-  @Flag(help: "Complete short names with .pilot, through systemd-resolved.")
+  @Flag(help: .of(.dnsSearch))
   var dnsSearch = false
-  @Option(help: ArgumentHelp("Serve counters for Prometheus over HTTP.", valueName: "address:port"))
+  @Option(help: .of(.metrics, "[address:]port"))
   var metrics: String?
-  @Option(help: "trace, debug, info, notice, warning, error or critical (default info).")
+  @Option(help: .of(.logLevel))
   var logLevel: String?
-  @Option(help: "text or json (default text).")
+  @Option(help: .of(.logFormat))
   var logFormat: String?
   @Flag(help: "The line that says the node is ready, and failures, as JSON.")
   var json = false

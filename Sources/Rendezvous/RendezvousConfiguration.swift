@@ -17,7 +17,8 @@ package struct NetworkSpecification: Hashable, Sendable {
   package init(_ text: String) throws(RendezvousError) {
     let parts = text.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
     let malformed = RendezvousError(
-      .invalidSetting, "“\(text)” describes no network", hint: "NAME:open or NAME:token:SECRET")
+      .invalidSetting, "“\(text.prefix { $0 != ":" })…” describes no network",
+      hint: "NAME:open, NAME:token:@FILE or NAME:token:SECRET")
     guard parts.count >= 2, Names.isValidNetworkName(parts[0]) else { throw malformed }
     switch (parts[1], parts.count) {
     case ("open", 2): self.init(name: parts[0], token: nil)

@@ -9,6 +9,8 @@ package struct RendezvousError: ExplainedError, CustomStringConvertible {
     case invalidSetting = "invalid_setting"
     /// The configuration file cannot be read.
     case configurationUnreadable = "configuration_unreadable"
+    /// A file that holds a token cannot be used.
+    case secretUnusable = "secret_unusable"
     /// The state directory or the database in it cannot be used.
     case stateUnusable = "state_unusable"
     /// Another rendezvous works on this state directory.

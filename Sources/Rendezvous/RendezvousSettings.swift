@@ -1,79 +1,105 @@
 // Settings by name, as they come from a file, the environment and flags. Used by pilot-rendezvous.
 
+package import Settings
 import Wire
 
 /// Collects settings, later sources replacing earlier ones, and makes a configuration of them.
 ///
-/// Precedence is the order of the calls: file, then environment, then flags.
+/// Precedence is the order of the calls: file, then environment, then flags. Names are taken with `-` or `_`.
 package struct RendezvousSettings: Sendable {
-  /// What can be set, each with the form of its value.
-  package static let forms: [(name: String, form: String)] = [
-    ("state_dir", "a directory"), ("registry_listen", "ADDRESS:PORT"), ("beacon_listen", "ADDRESS:PORT"),
-    ("http_listen", "ADDRESS:PORT"), ("advertised_beacon", "ADDRESS:PORT"), ("admin_token", "a text"),
-    ("admin_needs_tls", "true or false"), ("tls_certificate", "a PEM file"), ("tls_key", "a PEM file"),
-    ("networks", "NAME:open or NAME:token:SECRET, several"), ("exempt_sources", "addresses or ADDRESS/LENGTH, several"),
-    ("believe_local_clients", "true or false"), ("bind_changes_to_host", "true or false"),
-    ("group_connections", "true or false"), ("connections", "a number"), ("connections_per_source", "a number"),
-    ("nodes", "a number"), ("relayed_per_second", "a number"), ("threads", "a number"), ("log_level", "a level"),
-    ("log_format", "text or json"),
-  ]
-
-  package static let defaultPath = "/etc/pilot-rendezvous/config.toml"
   package static let defaultStateDirectory = "/var/lib/pilot-rendezvous"
+  /// Read when nothing else is named, if it is there.
+  package static let defaultPath = "/etc/pilot-rendezvous/config.toml"
+  package static let fileEnvironmentName = "PILOT_RENDEZVOUS_CONFIG"
 
-  private var values: [String: [String]] = [:]
+  package struct Value: Equatable, Sendable {
+    package var texts: [String]
+    /// `FILE:LINE:COLUMN`, the name of the variable or of the flag.
+    package var origin: String
+  }
+
+  private var values: [String: Value] = [:]
+  private var credentials = Credentials()
 
   package init() {}
 
-  package subscript(name: String) -> String? { values[name]?.last }
+  package subscript(name: String) -> String? { values[Self.key(name)]?.texts.last }
 
-  /// Names of what has another value than in the other one, in the order of `forms`.
+  /// Keys of what has another value than in the other one, in the order of the manual.
   package func differences(from other: RendezvousSettings) -> [String] {
-    Self.forms.map(\.name).filter { values[$0] != other.values[$0] }
+    Self.declarations.map(\.key).filter { values[$0]?.texts != other.values[$0]?.texts }
   }
 
   /// Takes one value, or its absence, from the other one.
-  package mutating func take(_ name: String, from other: RendezvousSettings) { values[name] = other.values[name] }
+  package mutating func take(_ key: String, from other: RendezvousSettings) { values[key] = other.values[key] }
 
-  package mutating func set(_ name: String, _ value: [String]) throws(RendezvousError) {
-    guard Self.forms.contains(where: { $0.name == name }) else {
-      let names = Self.forms.map(\.name).joined(separator: ", ")
-      throw RendezvousError(.invalidSetting, "there is no setting “\(name)”", hint: "settings are: \(names)")
+  /// The value of each setting as it may be shown, and where it came from; nil: nothing was said.
+  package func shown(_ declaration: SettingDeclaration) -> Value? {
+    guard var value = values[declaration.key] else { return nil }
+    if declaration.isSecret {
+      value.texts = value.texts.map { text in
+        let parts = text.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+        guard declaration.kind == .list else { return "(redacted)" }
+        return parts.count == 3 && !parts[2].hasPrefix("@") ? "\(parts[0]):\(parts[1]):(redacted)" : text
+      }
     }
-    values[name] = value
+    return value
+  }
+
+  package mutating func set(_ name: String, _ value: [String], origin: String? = nil) throws(RendezvousError) {
+    let key = Self.key(name)
+    guard Self.declaration(key) != nil else {
+      let names = Self.declarations.map(\.key)
+      let near = NearestKey.of(key, among: names).map { "did you mean “\($0)”? " } ?? ""
+      throw RendezvousError(
+        .invalidSetting, (origin.map { "\($0): " } ?? "") + "there is no setting “\(name)”",
+        hint: near + "settings are: " + names.joined(separator: ", "))
+    }
+    values[key] = Value(texts: value, origin: origin ?? "flag --\(key == "networks" ? "network" : key)")
   }
 
   /// `PILOT_RENDEZVOUS_STATE_DIR` and so on; lists are separated by commas.
   package mutating func readEnvironment(_ environment: [String: String]) throws(RendezvousError) {
-    for (name, _) in Self.forms {
-      guard let value = environment["PILOT_RENDEZVOUS_" + name.uppercased()], !value.isEmpty else { continue }
-      try set(name, Self.isList(name) ? value.split(separator: ",").map(String.init) : [value])
+    credentials = Credentials(environment: environment)
+    for declaration in Self.declarations {
+      let name = "PILOT_RENDEZVOUS_" + declaration.key.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
+      guard let value = environment[name], !value.isEmpty else { continue }
+      try set(
+        declaration.key, declaration.kind == .list ? value.split(separator: ",").map(String.init) : [value],
+        origin: "environment \(name)")
     }
   }
 
   /// Lines `name = value` with `#` comments. A value is a number, true, false, a text in double quotes, or a list of
   /// texts in brackets on one line: the part of TOML that these settings need.
   package mutating func readFile(_ text: String, path: String) throws(RendezvousError) {
+    if let problem = readWhole(text, path: path).first { throw problem }
+  }
+
+  /// The same, with everything that is wrong.
+  package mutating func readWhole(_ text: String, path: String) -> [RendezvousError] {
+    var problems: [RendezvousError] = []
     for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
       var scanner = SettingLine(line)
       let setting: (name: String, value: [String])?
       do throws(SettingLine.Malformed) {
         setting = try scanner.setting()
       } catch {
-        throw RendezvousError(
-          .invalidSetting, "\(path) line \(number + 1) is no setting",
-          hint: "write name = value; texts in double quotes, lists in brackets on one line")
+        problems.append(
+          RendezvousError(
+            .invalidSetting, "\(path):\(number + 1):\(scanner.column): this is no setting",
+            hint: "write name = value; texts in double quotes, lists in brackets on one line"))
+        continue
       }
       guard let setting else { continue }
       do throws(RendezvousError) {
-        try set(setting.name, setting.value)
+        try set(setting.name, setting.value, origin: "\(path):\(number + 1):\(scanner.start)")
       } catch {
-        throw RendezvousError(error.kind, "\(path) line \(number + 1): \(error.message)", hint: error.hint)
+        problems.append(error)
       }
     }
+    return problems
   }
-
-  private static func isList(_ name: String) -> Bool { name == "networks" || name == "exempt_sources" }
 
   package func configuration() throws(RendezvousError) -> RendezvousConfiguration {
     var result = RendezvousConfiguration(stateDirectory: self["state_dir"] ?? Self.defaultStateDirectory)
@@ -81,26 +107,26 @@ package struct RendezvousSettings: Sendable {
     if let endpoint = try endpoint("beacon_listen") { result.beaconListen = endpoint }
     result.httpListen = try endpoint("http_listen")
     result.advertisedBeacon = try endpoint("advertised_beacon")
-    result.adminToken = self["admin_token"]
+    result.adminToken = try adminToken()
     result.tlsCertificate = self["tls_certificate"]
     result.tlsKey = self["tls_key"]
     if let flag = try flag("admin_needs_tls") { result.adminNeedsTLS = flag }
     if let flag = try flag("believe_local_clients") { result.believesLocalClients = flag }
     if let flag = try flag("bind_changes_to_host") { result.bindsChangesToHost = flag }
     if let flag = try flag("group_connections") { result.groupsConnections = flag }
-    if let number = try number("connections", 1...10_000_000) { result.limits.connections = number }
-    if let number = try number("connections_per_source", 1...10_000_000) {
+    if let number = try number("connections") { result.limits.connections = number }
+    if let number = try number("connections_per_source") {
       result.limits.connectionsPerSource = number
     }
-    if let number = try number("nodes", 1...100_000_000) { result.limits.nodes = number }
-    if let number = try number("relayed_per_second", 1...100_000_000) {
+    if let number = try number("nodes") { result.limits.nodes = number }
+    if let number = try number("relayed_per_second") {
       result.limits.relayedPerSecond = Double(number)
     }
-    if let number = try number("threads", 1...256) { result.threads = number }
-    for text in values["networks"] ?? [] { result.networks.append(try NetworkSpecification(text)) }
-    if let ranges = values["exempt_sources"] {
+    if let number = try number("threads") { result.threads = number }
+    for text in values["networks"]?.texts ?? [] { result.networks.append(try network(text)) }
+    if let ranges = values["exempt-sources"] {
       result.exemptSources = []
-      for text in ranges {
+      for text in ranges.texts {
         guard let range = SourceNetwork(text) else { throw invalid("exempt_sources", text) }
         result.exemptSources.append(range)
       }
@@ -108,9 +134,42 @@ package struct RendezvousSettings: Sendable {
     return result
   }
 
+  /// The token itself, the file that holds it, or the credential of the service.
+  private func adminToken() throws(RendezvousError) -> String? {
+    if let text = self["admin_token"] { return text }
+    guard let path = self["admin_token_file"] ?? credentials.path(of: "admin-token") else { return nil }
+    return try secret(path, "the administrator's token")
+  }
+
+  private func network(_ text: String) throws(RendezvousError) -> NetworkSpecification {
+    let origin = values["networks"]?.origin ?? ""
+    var specification: NetworkSpecification
+    do {
+      specification = try NetworkSpecification(text)
+    } catch {
+      throw RendezvousError(error.kind, "\(origin): \(error.message)", hint: error.hint)
+    }
+    if let token = specification.token, token.hasPrefix("@") {
+      specification.token = try secret(
+        String(token.dropFirst()), "\(origin): the token of network \(specification.name)")
+    }
+    return specification
+  }
+
+  private func secret(_ path: String, _ what: String) throws(RendezvousError) -> String {
+    do throws(SecretFault) {
+      return try credentials.secret(at: path)
+    } catch {
+      throw RendezvousError(.secretUnusable, "\(what): \(error.message)", hint: error.hint)
+    }
+  }
+
   private func invalid(_ name: String, _ value: String) -> RendezvousError {
-    let form = Self.forms.first { $0.name == name }?.form ?? ""
-    return RendezvousError(.invalidSetting, "“\(value)” is no value for \(name)", hint: "expected: \(form)")
+    let declaration = Self.declaration(name)
+    let form = declaration.map { SettingDocuments.plain($0.value) } ?? ""
+    let origin = values[Self.key(name)].map { "\($0.origin): " } ?? ""
+    return RendezvousError(
+      .invalidSetting, "\(origin)“\(value)” is no value for \(declaration?.key ?? name)", hint: "expected: \(form)")
   }
 
   private func endpoint(_ name: String) throws(RendezvousError) -> Endpoint? {
@@ -125,9 +184,13 @@ package struct RendezvousSettings: Sendable {
     return value
   }
 
-  private func number(_ name: String, _ range: ClosedRange<Int>) throws(RendezvousError) -> Int? {
+  /// A number within the declared range.
+  private func number(_ name: String) throws(RendezvousError) -> Int? {
     guard let text = self[name] else { return nil }
-    guard let value = Int(text), range.contains(value) else { throw invalid(name, text) }
+    guard let value = Int(text), case .number(let range, _)? = Self.declaration(name)?.kind, range.contains(value)
+    else {
+      throw invalid(name, text)
+    }
     return value
   }
 }
@@ -137,8 +200,17 @@ private struct SettingLine {
   struct Malformed: Error {}
 
   private var rest: Substring
+  private let whole: Substring
+  /// Where the setting begins, counted from 1.
+  private(set) var start = 1
 
-  init(_ line: Substring) { rest = line }
+  init(_ line: Substring) {
+    rest = line
+    whole = line
+  }
+
+  /// How far the line was understood, counted from 1.
+  var column: Int { whole.unicodeScalars.distance(from: whole.startIndex, to: rest.startIndex) + 1 }
 
   private mutating func skipBlanks() { rest = rest.drop { $0 == " " || $0 == "\t" || $0 == "\r" } }
 
@@ -148,7 +220,8 @@ private struct SettingLine {
   mutating func setting() throws(Malformed) -> (name: String, value: [String])? {
     skipBlanks()
     if isAtEnd { return nil }
-    let name = rest.prefix { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") }
+    start = column
+    let name = rest.prefix { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_" || $0 == "-") }
     rest = rest.dropFirst(name.count)
     skipBlanks()
     guard !name.isEmpty, rest.popFirst() == "=" else { throw Malformed() }

@@ -4,6 +4,7 @@
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Telemetry
 import Wire
 
 enum StatusPage {
@@ -68,8 +69,9 @@ private final class StatusHandler: ChannelInboundHandler {
       case "/healthz": body = service.health.text
       case "/api/public-stats": body = service.publicStatistics.text
       case "/metrics":
-        type = "text/plain; version=0.0.4"
-        body = service.metrics
+        let format = Exposition.Format(accept: request.headers["Accept"].joined(separator: ","))
+        type = format.contentType
+        body = Exposition.text(service.metrics, format)
       default:
         status = .notFound
         body = #"{"status":"error","error":"not found"}"#
@@ -110,21 +112,5 @@ extension RegistryService {
           .init("registry", .string("up")), .init("beacon", .string("up")), .init("dashboard", .string("up")),
         ])),
     ])
-  }
-
-  /// Text exposition: every counter, then the gauges.
-  var metrics: String {
-    var text = ""
-    func line(_ name: String, _ kind: String, _ value: some CustomStringConvertible) {
-      text += "# TYPE pilot_rendezvous_\(name) \(kind)\npilot_rendezvous_\(name) \(value)\n"
-    }
-    for (counter, value) in counters.snapshot { line(counter.rawValue, "counter", value) }
-    let nodes = liveNodes
-    line("nodes_live", "gauge", nodes.live)
-    line("nodes_known", "gauge", nodes.known)
-    line("connections", "gauge", admission.connections)
-    line("beacon_bindings", "gauge", table.count(now: now))
-    line("uptime_seconds", "gauge", uptime)
-    return text
   }
 }

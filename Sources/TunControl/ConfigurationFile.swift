@@ -1,6 +1,7 @@
 // Reads the configuration file: flat TOML, one key per setting. Unknown keys and wrong types are errors, because a
 // misspelt key that is silently ignored is the worst kind of configuration.
 
+import Settings
 import TOMLKit
 
 package enum ConfigurationFile {
@@ -9,95 +10,160 @@ package enum ConfigurationFile {
   /// No configuration is longer; keeps a wrong path (a disk image, say) from being read whole.
   static let sizeLimit = 256 * 1024
 
-  /// Reads the file. A missing file is an error only when it was asked for by name.
+  /// What was understood of a file, and everything that is wrong with it.
+  package struct Content: Sendable {
+    package var settings: [Setting: SettingValue] = [:]
+    package var problems: [ControlError] = []
+  }
+
+  /// Reads the file that `--config` or the environment names, or the default one. A missing file is an error only when
+  /// it was asked for by name.
+  package static func load(
+    named: String?, environment: [String: String]
+  ) throws(ControlError) -> [Setting: SettingValue] {
+    let named = named ?? environment[environmentName].flatMap { $0.isEmpty ? nil : $0 }
+    return try load(path: named ?? defaultPath, isExplicit: named != nil)
+  }
+
   package static func load(path: String, isExplicit: Bool) throws(ControlError) -> [Setting: SettingValue] {
-    let bytes: [UInt8]
+    guard let text = try text(path: path, isExplicit: isExplicit) else { return [:] }
+    return try parse(text, path: path)
+  }
+
+  /// The file as it is; nil for a missing one that nobody named.
+  package static func text(path: String, isExplicit: Bool) throws(ControlError) -> String? {
     do {
-      bytes = try SmallFile.read(path, limit: sizeLimit)
+      return String(decoding: try SmallFile.read(path, limit: sizeLimit), as: UTF8.self)
     } catch {
-      if error.isMissing, !isExplicit { return [:] }
+      if error.isMissing, !isExplicit { return nil }
       throw ControlError(
         "configuration_unreadable", "cannot read \(path): \(error.reason)",
         hint: "check the path and its permissions, or leave out --config", isUsage: true)
     }
-    return try parse(String(decoding: bytes, as: UTF8.self), path: path)
   }
 
+  /// The settings, or the first problem.
   package static func parse(_ text: String, path: String) throws(ControlError) -> [Setting: SettingValue] {
+    let content = read(text, path: path)
+    if let problem = content.problems.first { throw problem }
+    return content.settings
+  }
+
+  package static func read(_ text: String, path: String) -> Content {
+    var content = Content()
     let table: TOMLTable
     do {
       table = try TOMLTable(string: text)
     } catch {
-      var place = ""
-      if let error = error as? TOMLParseError {
-        place = ":\(error.source.begin.line):\(error.source.begin.column)"
+      let fault = error as? TOMLParseError
+      let place = fault.map {
+        SourcePlace(file: path, line: $0.source.begin.line, column: $0.source.begin.column)
       }
-      throw ControlError(
-        "configuration_invalid", "\(path)\(place) is not valid TOML",
-        hint: "one `key = value` per line; texts in double quotes", isUsage: true)
+      let cause = fault.map { ": " + TextForms.plain($0.description) } ?? ""
+      content.problems = [
+        ControlError(
+          "configuration_invalid", "\(place?.description ?? path): not valid TOML\(cause)",
+          hint: "one `key = value` per line; texts in double quotes", isUsage: true,
+          subject: ControlError.Subject(place: place))
+      ]
+      return content
     }
-    var settings: [Setting: SettingValue] = [:]
-    for key in table.keys {
+    let places = KeyPlaces(text)
+    func place(_ place: KeyPlaces.Place?) -> SourcePlace {
+      SourcePlace(file: path, line: place?.line ?? 1, column: place?.column ?? 1)
+    }
+    let keys = table.keys.map { (key: $0, entry: places[$0]) }.sorted { a, b in
+      let (a, b) = (place(a.entry?.key), place(b.entry?.key))
+      return (a.line, a.column) < (b.line, b.column)
+    }
+    for (key, entry) in keys {
+      let at = place(entry?.key)
       guard let setting = setting(for: key) else {
-        let near = nearest(to: key).map { "did you mean `\($0)`? " } ?? ""
-        throw ControlError(
-          "configuration_unknown_key", "\(path): unknown key `\(key)`",
-          hint: near + "known keys: " + Setting.allCases.map(\.rawValue).joined(separator: ", "), isUsage: true)
+        content.problems.append(unknown(key, at))
+        continue
       }
-      guard settings[setting] == nil else {
-        throw ControlError("configuration_invalid", "\(path): `\(setting.rawValue)` is given twice", isUsage: true)
+      guard content.settings[setting] == nil else {
+        content.problems.append(
+          invalid("\(at): `\(setting.rawValue)` is given twice, as `\(key)` here", setting, at, hint: "keep one"))
+        continue
       }
-      settings[setting] = SettingValue(
-        try texts(of: table[key], setting: setting, path: path), origin: "\(path), key `\(key)`")
+      let valuePlace = place(entry?.value ?? entry?.key)
+      do throws(ControlError) {
+        content.settings[setting] = SettingValue(
+          try texts(of: table[key], setting, valuePlace), origin: "\(valuePlace), key `\(key)`", place: valuePlace)
+      } catch {
+        content.problems.append(error)
+      }
     }
-    return settings
+    return content
+  }
+
+  private static func unknown(_ key: String, _ place: SourcePlace) -> ControlError {
+    let known = Setting.allCases.map(\.rawValue)
+    let near = NearestKey.of(name(of: key), among: known).map { "did you mean `\($0)`? " } ?? ""
+    return ControlError(
+      "configuration_unknown_key", "\(place): unknown key `\(TextForms.plain(key))`",
+      hint: near + "known keys: " + known.joined(separator: ", "), isUsage: true,
+      subject: ControlError.Subject(place: place))
+  }
+
+  private static func invalid(
+    _ message: String, _ setting: Setting, _ place: SourcePlace, hint: String?
+  ) -> ControlError {
+    ControlError(
+      "configuration_invalid", message, hint: hint, isUsage: true,
+      subject: ControlError.Subject(setting: setting, place: place))
   }
 
   /// `state_dir` and `state-dir` are the same key; lists may be written in the plural.
   private static func setting(for key: String) -> Setting? {
-    let name = key.split(separator: "_", omittingEmptySubsequences: false).joined(separator: "-")
-    if name == "networks" || name == "tags" { return Setting(rawValue: String(name.dropLast())) }
-    return Setting(rawValue: name)
+    let name = name(of: key)
+    if let setting = Setting(rawValue: name) { return setting }
+    guard name.hasSuffix("s"), let setting = Setting(rawValue: String(name.dropLast())), setting.isList else {
+      return nil
+    }
+    return setting
+  }
+
+  private static func name(of key: String) -> String {
+    key.split(separator: "_", omittingEmptySubsequences: false).joined(separator: "-")
   }
 
   private static func texts(
-    of value: (any TOMLValueConvertible)?, setting: Setting, path: String
+    of value: (any TOMLValueConvertible)?, _ setting: Setting, _ place: SourcePlace
   ) throws(ControlError) -> [String] {
-    if let single = value.flatMap(scalar(_:)) { return [single] }
+    let declaration = setting.declaration
+    if let single = value.flatMap({ scalar($0, declaration.kind) }) { return [single] }
     if setting.isList, let array = value?.array {
-      let texts = array.compactMap { scalar($0) }
+      let texts = array.compactMap { scalar($0, declaration.kind) }
       if texts.count == array.count { return texts }
     }
-    let expected = setting.isList ? "a list of values" : setting.isSwitch ? "true or false" : "a text or a number"
-    throw ControlError(
-      "configuration_invalid", "\(path): `\(setting.rawValue)` must be \(expected)", isUsage: true)
+    let type =
+      switch declaration.kind {
+      case .list: "a list of texts or numbers"
+      case .flag: "true or false"
+      case .number: "a whole number"
+      case .text, .path, .choice: "a text"
+      }
+    throw invalid(
+      "\(place): `\(setting.rawValue)` must be \(type)", setting, place,
+      hint: "for example: \(setting.rawValue) = \(declaration.example)")
   }
 
-  private static func scalar(_ value: any TOMLValueConvertible) -> String? {
+  /// Numbers and texts may stand for each other (`listen = 4000`), and `"true"` for true, as in the environment.
+  private static func scalar(_ value: any TOMLValueConvertible, _ kind: SettingDeclaration.Kind) -> String? {
     if let text = value.string { return text }
-    if let flag = value.bool { return flag ? "true" : "false" }
-    if let number = value.int { return String(number) }
+    if let flag = value.bool { return kind == .flag ? (flag ? "true" : "false") : nil }
+    if let number = value.int { return kind == .flag ? nil : String(number) }
     return nil
   }
+}
 
-  /// The known key with the smallest edit distance, when that is at most 2.
-  private static func nearest(to key: String) -> String? {
-    let scored = Setting.allCases.map { ($0.rawValue, distance(Array(key.utf8), Array($0.rawValue.utf8))) }
-    return scored.filter { $0.1 <= 2 }.min { $0.1 < $1.1 }?.0
-  }
-
-  private static func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
-    guard a.count <= 64 else { return .max }
-    var row = Array(0...b.count)
-    for (i, x) in a.enumerated() {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for (j, y) in b.enumerated() {
-        let above = row[j + 1]
-        row[j + 1] = min(above + 1, row[j] + 1, diagonal + (x == y ? 0 : 1))
-        diagonal = above
-      }
-    }
-    return row[b.count]
-  }
+extension ConfigurationFile {
+  /// The first lines of docs/config.toml.example.
+  package static let exampleHeading = """
+    /etc/pilot-tun/config.toml: settings of `pilot-tun up`. All are optional; flags and PILOT_TUN_… variables win over
+    this file. `pilot-tun config check` tells what is wrong with it, `pilot-tun config show` what holds.
+    Made by scripts/docs from the table of settings; docs/configuration.md has the same table.
+    """
 }

@@ -1,6 +1,8 @@
 // Where a setting's value comes from and which source wins: flag, environment, file, default (docs/design.md §10).
 // The sources hand in texts; NodeConfiguration reads them. Used by `pilot-tun` and by the tests.
 
+import Settings
+
 /// One setting of the node. The raw value is the flag's name; the file's key is the same, with `-` or `_`.
 package enum Setting: String, CaseIterable, Sendable {
   case stateDirectory = "state-dir"
@@ -34,21 +36,37 @@ package enum Setting: String, CaseIterable, Sendable {
   }
 
   /// Whether the setting may be given more than once; in the environment its values are separated by commas.
-  package var isList: Bool { self == .networks || self == .tags }
-  package var isSwitch: Bool {
-    self == .isPublic || self == .trustAutoApprove || self == .relayOnly || self == .dnsSearch
-  }
+  package var isList: Bool { declaration.kind == .list }
+  package var isSwitch: Bool { declaration.kind == .flag }
 }
 
 /// The texts of a setting and the source they came from, as it is named in error messages.
 package struct SettingValue: Equatable, Sendable {
   package var texts: [String]
   package var origin: String
+  /// Of values from a file: where they stand.
+  package var place: SourcePlace?
 
-  package init(_ texts: [String], origin: String) {
+  package init(_ texts: [String], origin: String, place: SourcePlace? = nil) {
     self.texts = texts
     self.origin = origin
+    self.place = place
   }
+}
+
+/// A spot of a configuration file. Lines and columns count from 1.
+package struct SourcePlace: Equatable, Sendable, CustomStringConvertible {
+  package var file: String
+  package var line: Int
+  package var column: Int
+
+  package init(file: String, line: Int, column: Int) {
+    self.file = file
+    self.line = line
+    self.column = column
+  }
+
+  package var description: String { "\(file):\(line):\(column)" }
 }
 
 /// All sources, strongest first.
@@ -63,6 +81,17 @@ package struct ConfigurationLayers: Sendable {
     self.flags = flags
     self.environment = environment
     self.file = file
+  }
+
+  /// For commands of users who may not read the files that hold secrets.
+  package var withoutSecrets: ConfigurationLayers {
+    var result = self
+    for setting in Setting.allCases where setting.declaration.isSecret {
+      result.flags[setting] = nil
+      result.environment[setting.environmentName] = nil
+      result.file[setting] = nil
+    }
+    return result
   }
 
   /// The strongest value of a setting, or nil for the default. An empty environment variable counts as unset.

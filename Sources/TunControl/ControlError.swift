@@ -10,12 +10,23 @@ package struct ControlError: ExplainedError, Equatable {
   package var message: String
   package var hint: String?
   package var isUsage = false
+  /// What a wrong configuration is wrong about.
+  package var subject: Subject?
 
-  package init(_ code: String, _ message: String, hint: String? = nil, isUsage: Bool = false) {
+  /// The setting, when it is a known one, and where it stands, when that is a file.
+  package struct Subject: Equatable, Sendable {
+    package var setting: Setting?
+    package var place: SourcePlace?
+  }
+
+  package init(
+    _ code: String, _ message: String, hint: String? = nil, isUsage: Bool = false, subject: Subject? = nil
+  ) {
     self.code = code
     self.message = message
     self.hint = hint
     self.isUsage = isUsage
+    self.subject = subject
   }
 
   /// Wraps any error; explained ones keep their three fields.

@@ -11,6 +11,13 @@ package enum ControlVerb: String, CaseIterable, Sendable {
   case status
   case peers
   case version
+  /// The settings and where they came from, without secrets.
+  case config
+  case metrics
+  /// The last lines of the log.
+  case logLines = "log-lines"
+  /// The level, or another one from now on.
+  case logLevel = "log-level"
   case explain
   case resolve
   case ping
@@ -108,6 +115,12 @@ extension ControlError {
   package var json: JSONValue {
     var members: [String: JSONValue] = ["status": "error", "code": .text(code), "message": .text(message)]
     if let hint { members["hint"] = .text(hint) }
+    if let setting = subject?.setting { members["setting"] = .text(setting.rawValue) }
+    if let place = subject?.place {
+      members["file"] = .text(place.file)
+      members["line"] = JSONValue(place.line)
+      members["column"] = JSONValue(place.column)
+    }
     return .object(members)
   }
 }

@@ -11,12 +11,11 @@ package enum ControlSocketLocation {
   ) throws(ControlError) -> String {
     var layers = ConfigurationLayers(flags: flag.map { [.controlSocket: [$0]] } ?? [:], environment: environment)
     if layers.value(of: .controlSocket) == nil {
-      let named = configurationPath ?? environment[ConfigurationFile.environmentName]
       do {
-        layers.file = try ConfigurationFile.load(
-          path: named ?? ConfigurationFile.defaultPath, isExplicit: named != nil)
+        layers.file = try ConfigurationFile.load(named: configurationPath, environment: environment)
       } catch {
-        guard error.code == "configuration_unreadable", named == nil else { throw error }
+        let isNamed = configurationPath != nil || environment[ConfigurationFile.environmentName] != nil
+        guard error.code == "configuration_unreadable", !isNamed else { throw error }
       }
     }
     var path = NodeConfiguration().controlSocket

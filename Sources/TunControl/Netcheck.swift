@@ -22,7 +22,7 @@ package enum Netcheck {
       }
       return beacons
     }
-    guard let beacon = try NodeConfiguration(layers).beacon else {
+    guard let beacon = try NodeConfiguration(layers.withoutSecrets).beacon else {
       throw ControlError(
         "no_beacon", "no beacon is configured to ask",
         hint: "pilot-tun netcheck --rendezvous HOST, or --beacon HOST:PORT once or more", isUsage: true)

@@ -26,7 +26,7 @@ extension Node {
       beaconMoved()
     } catch {
       beaconProblem = error.message
-      logOnce("beacon \(error.message)", "beacon: \(error.message)")
+      logOnce("beacon \(error.message)", "beacon unknown", fields: Logger.Metadata(describing: error))
     }
   }
 

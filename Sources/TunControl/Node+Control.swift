@@ -4,7 +4,9 @@ import Directory
 import Engine
 import Glibc
 package import JSON
+import Logging
 import Session
+import Telemetry
 import Wire
 
 extension Node: ControlService {
@@ -16,6 +18,10 @@ extension Node: ControlService {
     case .status: return await status()
     case .peers: return ["peers": .list(await peerList())]
     case .version: return ["version": .text(PilotTunVersion.text)]
+    case .config: return settings.report
+    case .metrics: return ["text": .text(Exposition.text(await metrics(), .text))]
+    case .logLines: return ["lines": .list(LogOutput.recentLines().map { .text($0) })]
+    case .logLevel: return try logLevel(arguments["level"]?.text)
     case .explain: return await explain(try await address(of: arguments))
     case .resolve: return try await resolve(arguments.string("name"))
     case .ping: return try await ping(arguments, emit: emit)
@@ -63,6 +69,23 @@ extension Node: ControlService {
       let address = try await acceptKey(of: address(of: arguments).node)
       return AddressForms.describe(address)
     }
+  }
+
+  /// Sets the level when one is given; tells the one that holds.
+  private func logLevel(_ text: String?) throws -> JSONValue {
+    let before = LogOutput.level
+    if let text {
+      guard let level = Logger.Level(named: text) else {
+        throw ControlError(
+          "invalid_argument", "`\(TextForms.plain(text))` is no log level",
+          hint: "one of " + Logger.Level.allCases.map(\.rawValue).joined(separator: ", "), isUsage: true)
+      }
+      // Said at the more talkative of the two.
+      if level < before { LogOutput.change(level: level) }
+      if level != before { logger.notice("log level changed", metadata: ["from": "\(before)", "to": "\(level)"]) }
+      LogOutput.change(level: level)
+    }
+    return ["level": .text(LogOutput.level.rawValue), "before": .text(before.rawValue)]
   }
 
   /// The address that the argument `peer` means.
@@ -128,7 +151,7 @@ extension Node: ControlService {
     return AddressForms.describe(PilotAddress(network: 0, node: entry.node)).adding([
       "state": .text(entry.kind == .outgoing ? "requested" : entry.kind.rawValue),
       "hostname": JSONValue(store.record(of: entry.node)?.hostname), "since_unix": JSONValue(entry.since),
-      "since": .text(LogLineHandler.timestamp(entry.since * 1000)), "reason": .text(entry.justification),
+      "since": .text(LogLine.timestamp(entry.since * 1000)), "reason": .text(entry.justification),
       "public_key": .text(key.map { Base64.encode($0.bytes) } ?? ""),
     ])
   }

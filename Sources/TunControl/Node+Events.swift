@@ -46,7 +46,8 @@ extension Node {
       case .relay: walk(peer, .tooBig(.relay, size: size, limit: limit))
       }
     case .offloadDisabled(let name, let reason):
-      logOnce("offload \(name)", "offload \(name) switched off: \(reason)")
+      logOnce(
+        "offload \(name)", "offload switched off", fields: ["offload": "\(name)", "reason": "\(reason)"])
     case .stopped(let reason):
       requestStop.yield(reason ?? (isStopping ? nil : "the worker ended"))
     }

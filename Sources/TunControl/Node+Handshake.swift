@@ -17,7 +17,10 @@ extension Node {
     let hadSession = peer.handshake.currentSession != nil
     let isUnasked = !peer.handshake.isAttempting && !hadSession
     let actions = peer.handshake.handle(event, now: now, lastReceive: lastReceive, using: &entropy)
-    for action in actions { perform(action, isUnasked: isUnasked, for: peer) }
+    for action in actions {
+      if case .promote = action { tally(hadSession ? "rekeys" : "sessions-established") }
+      perform(action, isUnasked: isUnasked, for: peer)
+    }
     if hadSession, peer.handshake.currentSession == nil { gateway.submit(.lost(node: peer.node)) }
     walk(peer, .session(isUp: peer.handshake.currentSession != nil))
   }
@@ -114,7 +117,8 @@ extension Node {
     } else if peer.problem == nil {
       peer.problem = text
     }
-    logOnce("key \(peer.node) \(alarm.seen)", "\(peer.address): \(text)")
+    logOnce(
+      "key \(peer.node) \(alarm.seen)", text, fields: ["peer": "\(peer.address)", "code": "peer_key_changed"])
   }
 
   /// The pinned key was proven, or the directory names it again.

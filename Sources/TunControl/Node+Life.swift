@@ -8,6 +8,7 @@ import Logging
 import Naming
 import Rendezvous
 import ServiceManager
+import Telemetry
 import Wire
 
 extension Node {
@@ -110,9 +111,9 @@ extension Node {
       if trust.isAdmitted || peers[peer] != nil { refreshRecord(of: peer, fresh: true) }
     case .handshakeRequested(let peer, let justification):
       let address = PilotAddress(network: 0, node: peer)
-      logger.notice(
-        "\(address) asks for trust: approve with `pilot-tun trust approve \(address)`",
-        metadata: justification.isEmpty ? [:] : ["reason": "\(TextForms.plain(justification))"])
+      var fields: Logger.Metadata = ["cause": "trust-request", "peer": "\(address)"]
+      if !justification.isEmpty { fields["reason"] = "\(TextForms.plain(justification))" }
+      logger.notice("asks for trust: approve with `pilot-tun trust approve \(address)`", metadata: fields)
     case .peerRecordChanged(let record):
       guard peers[record.node] != nil else { return }
       let trust = await directory.trust(of: record.node)
@@ -148,7 +149,7 @@ extension Node {
         requestStop.yield("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")
         return
       }
-      logOnce("link \(error.message)", level: .error, "\(error.message)")
+      logOnce("link \(error.message)", level: .error, "interface", fields: Logger.Metadata(describing: error))
     }
     for peer in peers.values { refreshRecord(of: peer.node) }
     await startStub()
@@ -182,7 +183,8 @@ extension Node {
       stubProblem = nil
     } catch {
       stubProblem = error.message
-      logOnce("stub \(error.message)", "names do not resolve on this machine: \(error.message)")
+      logOnce(
+        "stub \(error.message)", "names do not resolve on this machine", fields: Logger.Metadata(describing: error))
     }
   }
 

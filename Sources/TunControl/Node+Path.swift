@@ -48,6 +48,7 @@ extension Node {
     }
     guard path != peer.enginePath else { return }
     if case .relay = peer.enginePath, case .direct = path, peer.handshake.isConfirmed { tally("punches-succeeded") }
+    account(peer)
     peer.enginePath = path
     tell(.setPath(peer.index, path))
     tally("path-changes")

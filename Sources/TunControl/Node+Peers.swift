@@ -189,6 +189,7 @@ extension Node {
       index: index, record: record, trust: trust, verdict: verdict,
       handshake: handshake ?? HandshakeMachine(identity: store.identity, node: own, peer: record.node),
       path: PathMachine(seed: entropy.next(), mtu: configuration.mtu), now: now)
+    peer.accounted = engine.statistics(of: index)
     peers[record.node] = peer
     nodesByIndex[index] = record.node
     // Before the worker: no segment of the peer comes earlier.
@@ -205,6 +206,7 @@ extension Node {
   }
 
   func removePeer(_ peer: PeerState) {
+    account(peer)
     gateway.submit(.gone(node: peer.node))
     tell(.removePeer(peer.index))
     peers[peer.node] = nil

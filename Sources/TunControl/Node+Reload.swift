@@ -5,6 +5,7 @@ import Directory
 package import JSON
 import Logging
 import ServiceManager
+import Telemetry
 
 /// What became of one changed setting.
 package struct ReloadedSetting: Equatable, Sendable {
@@ -26,9 +27,6 @@ enum ConfigurationChange {
   static func between(_ old: NodeConfiguration, _ new: NodeConfiguration) -> [Setting] {
     Setting.allCases.filter { isChanged($0, old, new) }
   }
-
-  /// Those that the running node takes.
-  static let live: Set<Setting> = [.hostname, .tags, .isPublic, .trustAutoApprove, .logLevel]
 
   private static func isChanged(_ setting: Setting, _ old: NodeConfiguration, _ new: NodeConfiguration) -> Bool {
     func differs<Value: Equatable>(_ value: KeyPath<NodeConfiguration, Value>) -> Bool {
@@ -55,6 +53,7 @@ enum ConfigurationChange {
     case .tags: differs(\.tags)
     case .relayOnly: differs(\.isRelayOnly)
     case .dns: differs(\.dns)
+    case .dnsSearch: differs(\.isDNSSearched)
     case .metrics: differs(\.metrics)
     case .logLevel: differs(\.logLevel)
     case .logFormat: differs(\.logFormat)
@@ -87,12 +86,13 @@ extension Node {
   func reload(from old: NodeConfiguration, to new: NodeConfiguration) async -> [ReloadedSetting] {
     var results: [ReloadedSetting] = []
     for setting in ConfigurationChange.between(old, new) {
-      guard ConfigurationChange.live.contains(setting) else {
+      guard setting.declaration.isReloadable else {
         results.append(ReloadedSetting(setting: setting, outcome: .needsRestart))
         continue
       }
       do {
         try await take(setting, of: new)
+        settings.report = ConfigurationReport.replacing(setting, in: settings.report, from: new.report)
         results.append(ReloadedSetting(setting: setting, outcome: .applied))
       } catch {
         let text = (error as? DirectoryError)?.message ?? "\(error)"

@@ -40,7 +40,7 @@ extension Node {
     return .object(members)
   }
 
-  private func allWarnings() async -> [String] {
+  func allWarnings() async -> [String] {
     var all = store.warnings + warnings
     if let problem = await directory.hostnameProblem { all.append("hostname: \(problem.message)") }
     for (network, problem) in await directory.networkProblems.sorted(by: { $0.key < $1.key }) {
@@ -94,27 +94,21 @@ extension Node {
   }
 
   /// Every counted drop: the worker's, the handshake machines', the stub's, this room's.
-  private func dropStatus() -> JSONValue {
+  private func dropStatus() -> JSONValue { .object(dropCounts().mapValues { JSONValue($0) }) }
+
+  func dropCounts() -> [String: UInt64] {
     var drops = counts
     for (name, number) in gateway.counts { drops[name, default: 0] += number }
     if let ignored = portMapper?.ignored, ignored > 0 { drops["port-mapping-ignored"] = ignored }
     for drop in engine.drops() { drops[drop.reason, default: 0] += drop.count }
-    return .object(drops.mapValues { JSONValue($0) })
+    return drops
   }
 
   private func counterStatus() -> JSONValue {
     var counters = tallies
     counters["streams"] = UInt64(gateway.streamCount)
-    for name in ["peers-direct4", "peers-direct6", "peers-relay", "peers-none"] { counters[name] = 0 }
-    for peer in peers.values {
-      let name =
-        switch peer.handshake.currentSession == nil ? .none : peer.enginePath {
-        case .none: "peers-none"
-        case .direct(let endpoint): endpoint.isIPv4 ? "peers-direct4" : "peers-direct6"
-        case .relay: "peers-relay"
-        }
-      counters[name, default: 0] += 1
-    }
+    let byPath = peersByPath()
+    for path in PathClass.allCases { counters["peers-\(path.rawValue)"] = UInt64(byPath[path] ?? 0) }
     for counter in engine.counters() { counters[counter.name] = counter.value }
     for (name, value) in stub?.counters.snapshot ?? [:] {
       counters["dns-" + name.map { $0 == "_" ? "-" : String($0) }.joined()] = value

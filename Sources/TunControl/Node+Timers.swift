@@ -7,6 +7,7 @@ import Logging
 import PortMapping
 import Session
 import Shim
+import Telemetry
 import Traversal
 import Wire
 
@@ -73,6 +74,7 @@ extension Node {
       let received = statistics.receivedPackets &- peer.surveyed.receivedPackets
       if sent > peer.controlFramesSent || received > peer.controlFramesReceived { peer.lastUse = now }
       peer.surveyed = statistics
+      account(peer)
       peer.controlFramesSent = 0
       peer.controlFramesReceived = 0
       if peer.handshake.currentSession != nil {
@@ -117,7 +119,7 @@ extension Node {
           if try !watcher.drain().isEmpty || ready & 2 != 0 { continuation.yield() }
         }
       } catch {
-        logger.warning("network changes are not noticed: \(error)")
+        logger.warning("network changes are not noticed", error: error)
         continuation.finish()
       }
     }
@@ -136,7 +138,7 @@ extension Node {
     do {
       try configureLink()
     } catch {
-      logOnce("link \(error.message)", level: .error, "\(error.message)")
+      logOnce("link \(error.message)", level: .error, "interface", fields: Logger.Metadata(describing: error))
     }
     let addresses = LocalAddresses.list(except: configuration.interface)
     let hasSlept = noteSleep()

@@ -122,6 +122,7 @@ package actor Node {
   var counts: [String: UInt64] = [:]
   /// Events that are no refusals, by name.
   var tallies: [String: UInt64] = [:]
+  var traffic = PathTraffic()
   var logged: Set<String> = []
 
   // Life
@@ -189,9 +190,11 @@ package actor Node {
   }
 
   /// Logs a cause once; further ones are only counted by the caller.
-  func logOnce(_ cause: String, level: Logger.Level = .warning, _ message: String) {
+  func logOnce(
+    _ cause: String, level: Logger.Level = .warning, _ message: String, fields: Logger.Metadata = [:]
+  ) {
     guard logged.count < 4096, logged.insert(cause).inserted else { return }
-    logger.log(level: level, "\(message)")
+    logger.log(level: level, "\(message)", metadata: fields.merging(["cause": "\(cause)"]) { own, _ in own })
   }
 
   /// Our address in the network that the peer was addressed in, or on the backbone.

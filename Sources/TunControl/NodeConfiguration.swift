@@ -1,7 +1,10 @@
 // Everything `pilot-tun up` can be told, read from its sources, checked and complete. Made once at start; Node reads it.
 
 package import Directory
+package import JSON
 package import Logging
+import Settings
+package import Telemetry
 package import Wire
 
 /// A host (name or address) and a port, as the user wrote it. Resolved when it is dialled.
@@ -32,11 +35,6 @@ package enum PortMappingMode: String, CaseIterable, Sendable {
   case off
 }
 
-package enum LogFormat: String, CaseIterable, Sendable {
-  case text
-  case json
-}
-
 package struct NodeConfiguration: Sendable {
   package var stateDirectory = "/var/lib/pilot-tun"
   package var controlSocket = "/run/pilot-tun/control.sock"
@@ -65,9 +63,12 @@ package struct NodeConfiguration: Sendable {
   package var dns = DNSMode.auto
   /// Short names are completed with `.pilot`, by systemd-resolved.
   package var isDNSSearched = false
-  package var metrics: HostPort?
+  /// Where metrics are served; nil: nowhere.
+  package var metrics: Endpoint?
   package var logLevel = Logger.Level.info
-  package var logFormat = LogFormat.text
+  package var logFormat = LogFormat.auto
+  /// What `config show --node` tells: each setting and where it came from, without secrets.
+  package var report: JSONValue = [:]
 
   package static let registryPort: UInt16 = 9000
   package static let beaconPort: UInt16 = 9001
@@ -84,11 +85,12 @@ package struct NodeConfiguration: Sendable {
     try reader.path(.controlSocket, into: &controlSocket)
     ipcSocket = try reader.path(.ipc)
     inbox = try reader.path(.inbox)
-    adminTokenFile = try reader.path(.adminTokenFile)
+    adminTokenFile =
+      try reader.path(.adminTokenFile) ?? Credentials(environment: layers.environment).path(of: "admin-token")
     hostname = try reader.hostname()
     try readRendezvous(reader)
     interface = try reader.interface() ?? interface
-    mtu = try reader.number(.mtu, in: 1280...9000, unit: "bytes") ?? mtu
+    mtu = try reader.number(.mtu) ?? mtu
     listen = try reader.listen() ?? listen
     advertise = try reader.hostPort(.advertise)
     portMapping = try reader.choice(.portMapping) ?? portMapping
@@ -99,7 +101,7 @@ package struct NodeConfiguration: Sendable {
     tags = try reader.tags()
     dns = try reader.dns() ?? dns
     isDNSSearched = try reader.flag(.dnsSearch)
-    metrics = try reader.hostPort(.metrics)
+    metrics = try reader.metrics()
     logLevel = try reader.logLevel() ?? logLevel
     logFormat = try reader.choice(.logFormat) ?? logFormat
   }
@@ -123,7 +125,8 @@ package struct NodeConfiguration: Sendable {
     if registry == nil, beacon != nil {
       throw ControlError(
         "configuration_invalid", "a beacon is set but no registry",
-        hint: "set --registry HOST:PORT as well, or --rendezvous HOST for both", isUsage: true)
+        hint: "set --registry HOST:PORT as well, or --rendezvous HOST for both", isUsage: true,
+        subject: ControlError.Subject(setting: .beacon, place: reader.layers.value(of: .beacon)?.place))
     }
   }
 }

@@ -11,6 +11,8 @@ import NIOCore
 import NIOPosix
 import Rendezvous
 import ServiceManager
+import Settings
+import Telemetry
 import Wire
 
 package enum NodeProgram {
@@ -27,7 +29,9 @@ package enum NodeProgram {
     let notifier = ServiceNotifier(environment: environment, process: getpid())
     let signals = ProcessSignals.stream()
     try refuseUnusable(configuration)
-    let adminToken = try configuration.adminTokenFile.map { path throws(ControlError) in try AdminToken(path: path) }
+    let adminToken = try configuration.adminTokenFile.map { path throws(ControlError) in
+      try AdminToken(path: path, credentials: Credentials(environment: environment))
+    }
     try Privileges.check()
     logger.info(
       "starting", metadata: ["version": "\(PilotTunVersion.text)", "interface": "\(configuration.interface)"])
@@ -48,6 +52,14 @@ package enum NodeProgram {
       control = try await ControlServer(
         path: configuration.controlSocket, group: group, logger: logger, service: node)
     } catch {
+      await parts.rendezvous?.shutdown()
+      throw error
+    }
+    let metrics: MetricsServer?
+    do {
+      metrics = try await startMetrics(configuration, node: node, group: group, logger: logger)
+    } catch {
+      await control.close()
       await parts.rendezvous?.shutdown()
       throw error
     }
@@ -78,6 +90,7 @@ package enum NodeProgram {
     await command?.end()
     listener.cancel()
     announcer.cancel()
+    await metrics?.close()
     await control.close()
     if let failure = await node.nameFailure { throw failure }
     if let reason {
@@ -89,11 +102,15 @@ package enum NodeProgram {
   private static func refuseUnusable(_ configuration: NodeConfiguration) throws(ControlError) {
     // Before anything is made: a path that cannot be used is a mistake of the command line.
     if case .file(let path) = configuration.dns { _ = try ResolverFile(path) }
-    if configuration.metrics != nil {
-      throw ControlError(
-        "not_supported", "metrics are not served by this version", hint: "pilot-tun status --json has all counters",
-        isUsage: true)
-    }
+  }
+
+  private static func startMetrics(
+    _ configuration: NodeConfiguration, node: Node, group: any EventLoopGroup, logger: Logger
+  ) async throws(ControlError) -> MetricsServer? {
+    guard let endpoint = configuration.metrics else { return nil }
+    let server = try await MetricsServer(endpoint, group: group) { await node.metrics() }
+    logger.info("metrics", metadata: ["endpoint": "\(server.endpoint)"])
+    return server
   }
 
   // MARK: Parts

@@ -33,6 +33,8 @@ final class PeerState {
   var lastKeepalive: UInt64 = 0
   /// Counters at the last survey, and frames of control since: what remains is use.
   var surveyed = PeerStatistics()
+  /// Counters as far as they were added to the traffic of path classes.
+  var accounted = PeerStatistics()
   var controlFramesSent: UInt64 = 0
   var controlFramesReceived: UInt64 = 0
 

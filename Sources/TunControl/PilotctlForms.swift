@@ -1,6 +1,7 @@
 // What `pilotctl` prints: the keys and texts of wire/cli, made from the data of the node's control socket. Pure.
 
 package import JSON
+import Telemetry
 
 package enum PilotctlForms {
   /// `{"data":{…},"status":"ok"}`.
@@ -209,7 +210,7 @@ package enum PilotctlForms {
 
   /// `2026-11-22 17:58`, UTC.
   private static func minute(_ unix: Int64) -> String {
-    let text = LogLineHandler.timestamp(unix * 1000)
+    let text = LogLine.timestamp(unix * 1000)
     return text.prefix(10) + " " + text.dropFirst(11).prefix(5)
   }
 

@@ -3,16 +3,20 @@
 
 import Directory
 import Logging
+import Settings
+import Telemetry
 import Wire
 
 struct SettingReader {
   let layers: ConfigurationLayers
 
-  func refuse(_ setting: Setting, _ value: SettingValue, _ expected: String) -> ControlError {
-    ControlError(
-      "configuration_invalid",
-      "\(value.origin): `\(value.texts.joined(separator: ","))` is not a valid \(setting.rawValue)",
-      hint: "expected \(expected)", isUsage: true)
+  /// `expected`: the form of valid values; by default the declared one.
+  func refuse(_ setting: Setting, _ value: SettingValue, _ expected: String? = nil) -> ControlError {
+    let shown = value.texts.map { setting.redacted($0) }.joined(separator: ",")
+    return ControlError(
+      "configuration_invalid", "\(value.origin): `\(shown)` is not a valid \(setting.rawValue)",
+      hint: "expected \(expected ?? setting.declaration.kind.expected)", isUsage: true,
+      subject: ControlError.Subject(setting: setting, place: value.place))
   }
 
   /// The last text given for the setting.
@@ -41,14 +45,15 @@ struct SettingReader {
     switch text.lowercased() {
     case "true", "yes", "on", "1": return true
     case "false", "no", "off", "0": return false
-    default: throw refuse(setting, value, "true or false")
+    default: throw refuse(setting, value)
     }
   }
 
-  func number(_ setting: Setting, in range: ClosedRange<Int>, unit: String) throws(ControlError) -> Int? {
+  /// A number within the declared range.
+  func number(_ setting: Setting) throws(ControlError) -> Int? {
     guard let (text, value) = single(setting) else { return nil }
-    guard let number = Int(text), range.contains(number) else {
-      throw refuse(setting, value, "\(range.lowerBound) to \(range.upperBound) \(unit)")
+    guard let number = Int(text), case .number(let range, _) = setting.declaration.kind, range.contains(number) else {
+      throw refuse(setting, value)
     }
     return number
   }
@@ -57,9 +62,7 @@ struct SettingReader {
     _ setting: Setting
   ) throws(ControlError) -> Choice? where Choice.RawValue == String {
     guard let (text, value) = single(setting) else { return nil }
-    guard let choice = Choice(rawValue: text.lowercased()) else {
-      throw refuse(setting, value, Choice.allCases.map(\.rawValue).joined(separator: ", "))
-    }
+    guard let choice = Choice(rawValue: text.lowercased()) else { throw refuse(setting, value) }
     return choice
   }
 
@@ -71,10 +74,7 @@ struct SettingReader {
 
   func logLevel() throws(ControlError) -> Logger.Level? {
     guard let (text, value) = single(.logLevel) else { return nil }
-    let name = text.lowercased() == "warn" ? "warning" : text.lowercased()
-    guard let level = Logger.Level(rawValue: name) else {
-      throw refuse(.logLevel, value, Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))
-    }
+    guard let level = Logger.Level(named: text) else { throw refuse(.logLevel, value) }
     return level
   }
 
@@ -132,19 +132,47 @@ struct SettingReader {
       address: isAny ? IPv6Address(high: 0, low: 0) : endpoint.address, port: endpoint.port, isDefault: false)
   }
 
-  /// `NUMBER`, or `NUMBER:TOKEN` for a network that asks for one.
+  /// `PORT` on this machine alone, or `ADDRESS:PORT`.
+  func metrics() throws(ControlError) -> Endpoint? {
+    guard let (text, value) = single(.metrics) else { return nil }
+    if let port = UInt16(text.hasPrefix(":") ? text.dropFirst() : text[...]) {
+      return Endpoint(address: IPv6Address(mappedIPv4: 0x7F00_0001), port: port)
+    }
+    let literal = text.hasPrefix("localhost:") ? "127.0.0.1" + text.dropFirst(9) : text
+    guard let endpoint = Endpoint(literal) else {
+      throw refuse(.metrics, value, "PORT (of 127.0.0.1) or ADDRESS:PORT; an IPv6 address in brackets")
+    }
+    return endpoint
+  }
+
+  /// `NUMBER`, and for a network that asks for a token `NUMBER:@FILE` or `NUMBER:TOKEN`. Without either, the credential
+  /// `network-NUMBER` of the service is the token, when there is one.
   func networks() throws(ControlError) -> [NetworkMembership] {
     guard let value = layers.value(of: .networks) else { return [] }
     var result: [NetworkMembership] = []
     for text in value.texts {
       let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
       guard let first = parts.first, let number = UInt16(String(trimming: first)), number != 0,
-        number != OverlayMapping.localNetwork, parts.count == 1 || !parts[1].isEmpty
+        number != OverlayMapping.localNetwork, parts.count == 1 || (!parts[1].isEmpty && parts[1] != "@")
       else {
-        throw refuse(.networks, value, "network numbers from 1 to 65534, with :TOKEN where a network asks for one")
+        throw refuse(
+          .networks, value, "network numbers from 1 to 65534, with :@FILE or :TOKEN where a network asks for one")
       }
-      let membership = NetworkMembership(id: number, token: parts.count == 2 ? String(parts[1]) : "")
-      if !result.contains(where: { $0.id == number }) { result.append(membership) }
+      guard !result.contains(where: { $0.id == number }) else { continue }
+      let credentials = Credentials(environment: layers.environment)
+      var token = parts.count == 2 ? String(parts[1]) : ""
+      do throws(SecretFault) {
+        if token.hasPrefix("@") {
+          token = try credentials.secret(at: String(token.dropFirst()))
+        } else if token.isEmpty, let path = credentials.path(of: "network-\(number)") {
+          token = try credentials.secret(at: path)
+        }
+      } catch {
+        throw ControlError(
+          "secret_unusable", "\(value.origin): the token of network \(number): \(error.message)", hint: error.hint,
+          isUsage: true, subject: ControlError.Subject(setting: .networks, place: value.place))
+      }
+      result.append(NetworkMembership(id: number, token: token))
     }
     return result
   }

@@ -46,7 +46,7 @@ import Wire
     #expect {
       try settings.readFile("\n" + line, path: "test.toml")
     } throws: {
-      ($0 as? RendezvousError)?.message.contains("line 2") == true
+      ($0 as? RendezvousError)?.message.contains("test.toml:2:") == true
     }
   }
 

@@ -163,7 +163,8 @@ struct ConfigurationTests {
       (.networks, "7:"),
       (.networks, "65535"), (.dns, "always"), (.portMapping, "upnp"), (.logLevel, "loud"), (.logFormat, "xml"),
       (.isPublic, "perhaps"),
-      (.rendezvous, "[::1"), (.rendezvous, "http://h"),
+      (.rendezvous, "[::1"), (.rendezvous, "http://h"), (.metrics, "example.net:1"), (.metrics, "70000"),
+      (.metrics, "::1:9"), (.networks, "7:@"),
     ])
   func wrongValues(setting: Setting, text: String) {
     let flag = error(flags: [setting: [text]])
@@ -176,7 +177,10 @@ struct ConfigurationTests {
 
   @Test("a wrong value in the file names the file and the key")
   func wrongFileValue() {
-    #expect(error(file: "mtu = 12")?.message.contains("config.toml, key `mtu`") == true)
+    let error = error(file: "\n  mtu = 12")
+    #expect(error?.message == "config.toml:2:9, key `mtu`: `12` is not a valid mtu")
+    #expect(error?.hint == "expected 1280 to 9000 bytes")
+    #expect(error?.subject?.place == SourcePlace(file: "config.toml", line: 2, column: 9))
   }
 
   @Test("a control socket path longer than the kernel takes is refused before it is tried")
@@ -186,9 +190,12 @@ struct ConfigurationTests {
 
   @Test("an unknown key is an error that suggests the nearest one")
   func unknownKey() {
-    let error = error(file: "hostnam = \"a\"")
+    let error = error(file: "mtu = 1280\n hsotname = \"a\"")
     #expect(error?.code == "configuration_unknown_key")
-    #expect(error?.hint?.contains("`hostname`") == true)
+    #expect(error?.message == "config.toml:2:2: unknown key `hsotname`")
+    #expect(error?.hint?.hasPrefix("did you mean `hostname`?") == true)
+    #expect(self.error(file: "trust_auto_aprove = true")?.hint?.contains("`trust-auto-approve`") == true)
+    #expect(self.error(file: "zzz = 1")?.hint?.hasPrefix("known keys:") == true)
   }
 
   @Test("a broken file names the line")
@@ -201,7 +208,12 @@ struct ConfigurationTests {
   @Test("a table or a date where a text belongs is refused")
   func wrongTypes() {
     #expect(error(file: "[hostname]\na = 1")?.code == "configuration_invalid")
-    #expect(error(file: "mtu = 1.5")?.code == "configuration_invalid")
+    #expect(error(file: "mtu = 1.5")?.message == "config.toml:1:7: `mtu` must be a whole number")
+    #expect(error(file: "public = 1")?.message == "config.toml:1:10: `public` must be true or false")
+    #expect(error(file: "hostname = true")?.hint == "for example: hostname = \"specialist-papers\"")
+    #expect(
+      error(file: "hostname = \"a\"\ntag = [\"b\"]\ntags = [\"c\"]")?.message.hasPrefix(
+        "config.toml:3:1: `tag` is given twice") == true)
     #expect(error(file: "network = [1, [2]]")?.code == "configuration_invalid")
     #expect(error(file: "tag = [\"a\", \"b\", \"c\", \"d\"]")?.code == "configuration_invalid")
   }

@@ -158,22 +158,6 @@ struct NodeDecisionTests {
     #expect(NodeNames.timeToLive(lastSeen: nil, fromCache: false, now: 1001) == 30)
   }
 
-  @Test("a log line is one line, in both forms, whatever the message holds")
-  func logLines() {
-    let time: Int64 = 1_795_370_321_045
-    let text = LogLineHandler.line(
-      format: .text, level: .warning, label: "pilot-tun", message: "a\nforged line", metadata: ["peer": "x"],
-      time: time)
-    #expect(text == "2026-11-22T17:58:41.045Z warning pilot-tun: a forged line peer=x")
-    let json = LogLineHandler.line(
-      format: .json, level: .info, label: "pilot-tun", message: "a\n\"b\"", metadata: ["peer": "x", "level": "evil"],
-      time: time)
-    #expect(
-      json
-        == #"{"field.level":"evil","level":"info","logger":"pilot-tun","message":"a\u000a\"b\"","peer":"x","time":"2026-11-22T17:58:41.045Z"}"#
-    )
-  }
-
   @Test("CAP_NET_ADMIN is read from the effective set")
   func capabilities() {
     #expect(Privileges.hasNetAdmin(status: Array("Name:\tx\nCapEff:\t000001ffffffffff\n".utf8)))

@@ -1,0 +1,22 @@
+// Every parser of Settings on hostile bytes: the fuzz corpus, and seeded mutations of it. The properties are those of
+// the fuzz targets (Fuzz/SettingsEntries.swift).
+
+import Testing
+
+@Suite("Hostile input", .serialized)
+struct HostileInputTests {
+  @Test("the fuzz corpus keeps every promise", arguments: SettingsEntry.allCases)
+  func corpus(entry: SettingsEntry) throws {
+    let corpus = try Corpus(entry.rawValue)
+    #expect(corpus.inputs.count >= 10, "the corpus of \(entry.rawValue) is missing")
+    if let fault = corpus.fault(entry.violation) { Issue.record("\(fault)") }
+  }
+
+  @Test("damaged inputs keep every promise", arguments: SettingsEntry.allCases)
+  func mutations(entry: SettingsEntry) throws {
+    let corpus = try Corpus(entry.rawValue)
+    for seed in [1, UInt64.random(in: 2...UInt64.max)] {
+      if let fault = corpus.fault(ofMutations: 60, seed: seed, entry.violation) { Issue.record("\(fault)") }
+    }
+  }
+}
