@@ -49,6 +49,9 @@ struct Up: AsyncParsableCommand {
   var advertise: String?
   @Option(help: "Have the router open a port (PCP, NAT-PMP, UPnP): auto or off (default auto).")
   var portMapping: String?
+  @Option(
+    name: .customLong("hard-nat"), help: "Open many ports where a punch cannot connect: auto or off (default auto).")
+  var hardNAT: String?
   @Flag(help: "Accept packets of every node, not only of trusted ones.")
   var `public` = false
   @Flag(help: "Approve every request for trust.")
@@ -85,7 +88,7 @@ struct Up: AsyncParsableCommand {
       .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
       .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,
       .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
-      .portMapping: portMapping,
+      .portMapping: portMapping, .hardNAT: hardNAT,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
     ]
     var flags = single.compactMapValues { $0.map { [$0] } }
