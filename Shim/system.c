@@ -72,8 +72,8 @@ void pt_eventfd_drain(int32_t fd) {
 }
 
 int32_t pt_poll(const int32_t *fds, int32_t count, int32_t timeout) {
-    struct pollfd polled[8];
-    if (count < 0 || count > 8) return -EINVAL;
+    struct pollfd polled[24];
+    if (count < 0 || count > 24) return -EINVAL;
     for (int32_t i = 0; i < count; i++) {
         polled[i].fd = fds[i];
         polled[i].events = POLLIN;

@@ -18,7 +18,7 @@ int32_t pt_eventfd(void);
 void pt_eventfd_signal(int32_t fd);
 void pt_eventfd_drain(int32_t fd);
 
-// poll(2) for readability of up to 8 descriptors; returns the bit mask of the readable (or failed) ones, 0 on
+// poll(2) for readability of up to 24 descriptors; returns the bit mask of the readable (or failed) ones, 0 on
 // timeout, -errno on error. timeout in milliseconds, -1 for ever. EINTR returns 0.
 int32_t pt_poll(const int32_t *fds, int32_t count, int32_t timeout);
 void pt_close(int32_t fd);

@@ -28,6 +28,8 @@ package struct EngineConfiguration: Sendable {
 }
 
 package final class Engine: Sendable {
+  /// Peers that may have a socket of their own (`EngineCommand.adoptSocket`).
+  package static let extraSockets = ExtraSockets.limit
   private let tun: TunDevice
   private let socket: UDPSocket
   private let ports: WorkerPorts

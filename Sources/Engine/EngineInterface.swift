@@ -75,6 +75,12 @@ package enum EngineCommand: Sendable {
   case sendInner(PeerIndex, [UInt8], path: EnginePath?)
   /// Sends one datagram as it is: PILA, PILK, discover, punch.
   case sendDatagram([UInt8], to: Endpoint)
+  /// Frames of this peer to this endpoint leave by this UDP socket from now on, and what comes in there is handled as by
+  /// the worker's own: a mapping of the NAT belongs to the socket it was made with. The worker owns the descriptor from
+  /// now on, and closes the one that the peer had before. At most `Engine.extraSockets` peers.
+  case adoptSocket(PeerIndex, Int32, to: Endpoint)
+  /// The peer's frames leave by the worker's own socket again.
+  case releaseSocket(PeerIndex)
   /// Handles one datagram as if it came in now (frames that arrived before their key).
   case receive([UInt8], from: Endpoint, relayedFrom: UInt32?)
   /// Whether segments of the peer come in at a stream's rate although it is not admitted: we dialed it.
@@ -104,10 +110,12 @@ extension EngineCommand {
   var isToldOnce: Bool {
     switch self {
     case .setLocal, .setBeacon, .addPeer, .removePeer, .setPath, .setAdmission, .setRefusal, .setRawIPv6,
-      .setSplitPackets, .setPathLimit, .promote, .retire, .setStreaming, .tapDatagrams, .disableOffload, .stop:
+      .setSplitPackets, .setPathLimit, .promote, .retire, .setStreaming, .tapDatagrams, .disableOffload, .releaseSocket,
+      .stop:
       true
-    // Keys are given back when they are not taken, flows are told again, packets and frames may be lost.
-    case .install, .setFlow, .endFlow, .removeFlow, .retry, .refuse, .sendInner, .sendDatagram, .receive, .failStaged:
+    // Keys and sockets are given back when they are not taken, flows are told again, packets and frames may be lost.
+    case .install, .adoptSocket, .setFlow, .endFlow, .removeFlow, .retry, .refuse, .sendInner, .sendDatagram, .receive,
+      .failStaged:
       false
     }
   }

@@ -27,6 +27,8 @@ struct PeerRow {
   var hasStreams: Bool
   /// UDP_SEGMENT failed towards this peer; its frames go one by one.
   var isWithoutGSO: Bool
+  /// Number of the socket that frames to `endpoint` leave by, 0: the worker's own (ExtraSockets).
+  var socket: UInt8
   /// Consecutive frames that did not open.
   var failures: UInt32
   /// Where datagrams go: the peer, or the beacon when relayed.

@@ -17,6 +17,8 @@ struct SendTrain {
   /// A shorter frame ends a train.
   var isClosed: Bool
   var to: pt_endpoint
+  /// Number of the socket it leaves by, 0: the worker's own.
+  var socket: UInt8
 }
 
 /// The trains of one batch, in the order of their first frame.
@@ -41,7 +43,7 @@ struct SendTrains: ~Copyable {
     memory = base
     trains = .allocate(capacity: Self.trainCount)
     trains.initialize(
-      repeating: SendTrain(peer: 0, stride: 0, length: 0, count: 0, isClosed: true, to: pt_endpoint()),
+      repeating: SendTrain(peer: 0, stride: 0, length: 0, count: 0, isClosed: true, to: pt_endpoint(), socket: 0),
       count: Self.trainCount)
     messages = .allocate(capacity: Self.trainCount)
     messages.initialize(repeating: pt_send(), count: Self.trainCount)
@@ -62,7 +64,9 @@ struct SendTrains: ~Copyable {
   /// Room for one frame of `size` bytes to the peer: the train and where the frame begins; nil when the trains
   /// must be flushed first. The space counts as used from now on.
   @inline(__always)
-  mutating func reserve(peer: PeerIndex, to: pt_endpoint, size: Int) -> UnsafeMutableRawPointer? {
+  mutating func reserve(
+    peer: PeerIndex, to: pt_endpoint, socket: UInt8, size: Int
+  ) -> UnsafeMutableRawPointer? {
     // The youngest train of the peer is the only one that may still grow: frames of a peer keep their order.
     var index = count &- 1
     while index >= 0 {
@@ -84,7 +88,8 @@ struct SendTrains: ~Copyable {
       train.pointee.isClosed = true
     }
     guard count < Self.trainCount else { return nil }
-    trains[count] = SendTrain(peer: peer, stride: size, length: size, count: 1, isClosed: false, to: to)
+    trains[count] = SendTrain(
+      peer: peer, stride: size, length: size, count: 1, isClosed: false, to: to, socket: socket)
     count &+= 1
     return buffer(count &- 1)
   }

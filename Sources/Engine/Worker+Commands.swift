@@ -48,6 +48,8 @@ extension Worker {
     case .sendInner(let index, let bytes, let path): sendInner(index, bytes, path: path)
     case .sendDatagram(let bytes, let endpoint): sendDatagram(bytes, to: endpoint)
     case .receive(let bytes, let from, let relayedFrom): receiveAgain(bytes, from: from, relayedFrom: relayedFrom)
+    case .adoptSocket(let index, let fd, let endpoint): adoptSocket(index, fd, to: endpoint)
+    case .releaseSocket(let index): releaseSocket(index)
     case .failStaged(let node, let refusal): failStaged(node, refusal)
     case .disableOffload(let name, let reason): disableOffload(name, reason: reason)
     case .stop: isRunning = false
@@ -76,6 +78,7 @@ extension Worker {
     // A train under way holds the row's number: it leaves before the row can be someone else's.
     flushTrains()
     for number in [row.current, row.second, row.third] { store.releaseSession(number) }
+    extras.release(index)
     table.remove(row.node)
     emptyStage(row.node)
     pt_wipe(store.rows + Int(index), MemoryLayout<PeerRow>.stride)
@@ -87,13 +90,29 @@ extension Worker {
     case .direct(let endpoint):
       row.path = .direct
       row.endpoint = pt_endpoint(endpoint)
+      row.socket = extras.number(for: row.endpoint)
     case .relay(let beacon):
       row.path = .relay
       row.endpoint = pt_endpoint(beacon)
+      row.socket = 0
     }
     // A new path has not refused anything yet.
     row.innerMTU = 0
     row.isWithoutGSO = false
+  }
+
+  private mutating func adoptSocket(_ index: PeerIndex, _ fd: Int32, to endpoint: Endpoint) {
+    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse else { return pt_close(fd) }
+    // Trains under way hold numbers of sockets.
+    flushTrains()
+    guard extras.adopt(fd, for: index, to: pt_endpoint(endpoint)) else { return }
+    withRow(index) { $0.socket = $0.path == .direct ? extras.number(for: $0.endpoint) : 0 }
+  }
+
+  private mutating func releaseSocket(_ index: PeerIndex) {
+    flushTrains()
+    extras.release(index)
+    withRow(index) { $0.socket = $0.path == .direct ? extras.number(for: $0.endpoint) : 0 }
   }
 
   /// 0 or less: unknown.
@@ -181,7 +200,8 @@ extension Worker {
     } else {
       guard
         let inner = beginFrame(
-          bytes.count, index: index, node: row.pointee.node, kind: kind, to: to, session: session)
+          bytes.count, index: index, node: row.pointee.node, kind: kind, to: to, socket: extras.number(for: to),
+          session: session)
       else { return }
       bytes.withUnsafeBytes { source in
         sealFrame(inner, from: source.baseAddress ?? UnsafeRawPointer(inner), length: source.count, session: session)
@@ -199,7 +219,7 @@ extension Worker {
       scratch.copyMemory(from: source.baseAddress!, byteCount: source.count)
       var message = pt_send(
         data: scratch, length: UInt32(source.count), segment: 0, reserved: 0, to: pt_endpoint(endpoint))
-      return pt_udp_send(ports.udp, ports.family, &message, 1)
+      return pt_udp_send(descriptor(extras.number(for: message.to)), ports.family, &message, 1)
     }
     if result != 1 { counters.drop(.sendError) }
   }

@@ -22,10 +22,10 @@ extension Worker {
   /// Consecutive failures before control is asked to look (an attacker can forge them; good frames reset the count).
   static let failureLimit: UInt32 = 32
 
-  mutating func receiveDatagrams() {
+  mutating func receiveDatagrams(_ socket: Int32) {
     var bursts = 0
     while bursts < Self.udpBurst {
-      let count = pt_udp_receive(ports.udp, receiveSlots, Int32(Self.receiveBuffers))
+      let count = pt_udp_receive(socket, receiveSlots, Int32(Self.receiveBuffers))
       counters.count(.receiveCalls)
       guard count > 0 else { break }
       var index = 0

@@ -200,13 +200,14 @@ extension Worker {
   ) -> UnsafeMutableRawPointer? {
     let kind = row.pointee.path
     return beginFrame(
-      length, index: index, node: row.pointee.node, kind: kind, to: row.pointee.endpoint, session: session)
+      length, index: index, node: row.pointee.node, kind: kind, to: row.pointee.endpoint, socket: row.pointee.socket,
+      session: session)
   }
 
   @inline(__always)
   mutating func beginFrame(
     _ length: Int, index: PeerIndex, node peer: UInt32, kind: PathKind, to: pt_endpoint,
-    session: UnsafeMutablePointer<SessionRow>
+    socket: UInt8, session: UnsafeMutablePointer<SessionRow>
   ) -> UnsafeMutableRawPointer? {
     // 2^60 frames are out of reach; control makes a new key long before (HandshakeMachine's rekey).
     guard session.pointee.sendCounter < 1 << 60 else {
@@ -215,10 +216,10 @@ extension Worker {
     }
     let wrap = wrapLength(kind)
     let size = wrap &+ SealedFrame.overhead &+ length
-    var place = trains.reserve(peer: index, to: to, size: size)
+    var place = trains.reserve(peer: index, to: to, socket: socket, size: size)
     if place == nil {
       flushTrains()
-      place = trains.reserve(peer: index, to: to, size: size)
+      place = trains.reserve(peer: index, to: to, socket: socket, size: size)
     }
     guard var frame = place else { return nil }
     if kind == .relay {

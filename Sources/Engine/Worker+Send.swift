@@ -23,7 +23,8 @@ extension Worker {
         continue
       }
       var batch = 0
-      while next &+ batch < count, !isPlain(next &+ batch) {
+      let socket = trains.trains[next].socket
+      while next &+ batch < count, !isPlain(next &+ batch), trains.trains[next &+ batch].socket == socket {
         let train = trains.trains[next &+ batch]
         trains.messages[batch] = pt_send(
           data: trains.buffer(next &+ batch), length: UInt32(train.length),
@@ -32,7 +33,8 @@ extension Worker {
       }
       var sent = 0
       while sent < batch {
-        let result = pt_udp_send(ports.udp, ports.family, trains.messages + sent, Int32(batch &- sent))
+        let result = pt_udp_send(
+          descriptor(socket), ports.family, trains.messages + sent, Int32(batch &- sent))
         counters.count(.sendCalls)
         if result > 0 {
           sent &+= Int(result)
@@ -49,6 +51,14 @@ extension Worker {
     trains.clear()
   }
 
+  /// Of the worker's own socket, or of another by its number.
+  @inline(__always)
+  func descriptor(_ socket: UInt8) -> Int32 {
+    if socket == 0 { return ports.udp }
+    let fd = extras.descriptor(Int(socket))
+    return fd < 0 ? ports.udp : fd
+  }
+
   @inline(__always)
   private func isPlain(_ train: Int) -> Bool {
     trains.trains[train].count > 1
@@ -62,11 +72,12 @@ extension Worker {
     switch error {
     case Self.wouldBlock:
       // Back pressure: the TUN's queue and TCP behind it wait with us, but never for long.
-      _ = pt_wait_writable(ports.udp, 20)
+      let socket = descriptor(trains.trains[train].socket)
+      _ = pt_wait_writable(socket, 20)
       trains.singles[0] = pt_send(
         data: trains.buffer(train), length: UInt32(trains.trains[train].length),
         segment: count > 1 ? UInt16(trains.trains[train].stride) : 0, reserved: 0, to: trains.trains[train].to)
-      if pt_udp_send(ports.udp, ports.family, trains.singles, 1) != 1 {
+      if pt_udp_send(socket, ports.family, trains.singles, 1) != 1 {
         counters.drop(.sendBufferFull, count)
       }
     case Self.ioError, Self.invalid, Self.tooLong:
@@ -95,6 +106,7 @@ extension Worker {
   private mutating func sendPlainly(_ index: Int) -> Int {
     let train = trains.trains[index]
     let base = trains.buffer(index)
+    let socket = descriptor(train.socket)
     var offset = 0
     var left = 0
     while offset < train.length {
@@ -110,14 +122,14 @@ extension Worker {
       var sent = 0
       var waits = 0
       while sent < batch {
-        let result = pt_udp_send(ports.udp, ports.family, trains.singles + sent, Int32(batch &- sent))
+        let result = pt_udp_send(socket, ports.family, trains.singles + sent, Int32(batch &- sent))
         counters.count(.sendCalls)
         if result > 0 {
           sent &+= Int(result)
           left &+= Int(result)
         } else if result == Self.wouldBlock {
           waits &+= 1
-          if waits > 3 || pt_wait_writable(ports.udp, 20) <= 0 {
+          if waits > 3 || pt_wait_writable(socket, 20) <= 0 {
             counters.drop(.sendBufferFull, batch &- sent)
             sent = batch
           }

@@ -38,6 +38,7 @@ struct Worker: ~Copyable {
   let events: Mailbox<EngineEvent>
   let streamEvents: Mailbox<StreamEvent>
 
+  var extras = ExtraSockets()
   var table: PeerTable
   var store: PeerStore
   var stage: Stage
@@ -130,11 +131,21 @@ struct Worker: ~Copyable {
 
   /// Runs until `stop` or until the TUN is gone; returns the reason, nil after `stop`.
   mutating func run() -> String? {
-    var descriptors = (ports.tun, ports.udp, commands.descriptor)
+    let first = ExtraSockets.firstDescriptor
+    let descriptors = UnsafeMutablePointer<Int32>.allocate(capacity: first + ExtraSockets.limit)
+    defer { descriptors.deallocate() }
+    descriptors.initialize(repeating: -1, count: first + ExtraSockets.limit)
+    descriptors[0] = ports.tun
+    descriptors[1] = ports.udp
+    descriptors[2] = commands.descriptor
     while isRunning {
-      let ready = withUnsafePointer(to: &descriptors) { pointer in
-        pointer.withMemoryRebound(to: Int32.self, capacity: 3) { pt_poll($0, 3, -1) }
+      let others = extras.end
+      var index = 0
+      while index < others {
+        descriptors[first &+ index] = extras.descriptor(index &+ 1)
+        index &+= 1
       }
+      let ready = pt_poll(descriptors, Int32(first &+ others), -1)
       guard ready >= 0 else { return "poll failed with errno \(-ready)" }
       now = pt_monotonic()
       counters.count(.wakeUps)
@@ -142,7 +153,14 @@ struct Worker: ~Copyable {
         obeyCommands()
         flushTrains()
       }
-      if ready & 2 != 0 { receiveDatagrams() }
+      if ready & 2 != 0 { receiveDatagrams(ports.udp) }
+      index = 0
+      // Those that were there when poll was asked, and still are.
+      while index < min(others, extras.end) {
+        let fd = extras.descriptor(index &+ 1)
+        if ready & (8 << Int32(index)) != 0, fd >= 0 { receiveDatagrams(fd) }
+        index &+= 1
+      }
       if ready & 1 != 0 {
         let result = readTun()
         flushTrains()

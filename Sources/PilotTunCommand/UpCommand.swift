@@ -64,6 +64,8 @@ struct NodeOptions: ParsableArguments {
   var advertise: String?
   @Option(help: .of(.portMapping))
   var portMapping: String?
+  @Option(name: .customLong("hard-nat"), help: .of(.hardNAT))
+  var hardNAT: String?
   @Flag(help: .of(.isPublic))
   var `public` = false
   @Flag(help: .of(.trustAutoApprove))
@@ -92,7 +94,7 @@ struct NodeOptions: ParsableArguments {
       .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
       .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,
       .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
-      .portMapping: portMapping,
+      .portMapping: portMapping, .hardNAT: hardNAT,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
     ]
     var flags = single.compactMapValues { $0.map { [$0] } }

@@ -54,6 +54,9 @@ package final class VirtualBeacon: VirtualSocket {
       guard isAt(sender, source) else { return refuse(sender, target, .beaconRefused) }
       guard let other = known(target) else { return refuse(sender, target, .beaconUnknown) }
       send(.relayed(source: sender, inner), to: other, about: target)
+    case .beacon(.check(let transaction, _, let size)):
+      send(
+        .beacon(.checkReply(transaction: transaction, seen: source, otherPort: 0, size: size)), to: source, about: 0)
     default: break
     }
   }

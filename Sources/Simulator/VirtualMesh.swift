@@ -13,6 +13,7 @@
 
 import SeededRandom
 import Session
+import Traversal
 package import Wire
 
 package final class VirtualMesh {
@@ -92,6 +93,9 @@ package final class VirtualMesh {
     seed.words = (UInt64(id), network.seed, 5, 7)
     let node = VirtualNode(id: id, network: network, host: host, identity: Identity(seed: seed), habits: habits)
     if !access.hasVersion4 { node.beacon = network.beacons[0].endpoint6 }
+    // As far as one beacon's two ports tell.
+    let isDependent = [access.nat, access.carrier].contains { $0?.mapping == .addressAndPortDependent }
+    if access.hasVersion4 { node.translation = isDependent ? .dependent : .independent }
     accesses[id] = access
     nodes.append(node)
     return node

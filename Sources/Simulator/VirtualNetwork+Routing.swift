@@ -5,15 +5,17 @@ import SeededRandom
 package import Wire
 
 extension VirtualNetwork {
-  /// A datagram from a host's socket. `peer`: the node it is meant for, for reports.
-  package func send(_ payload: VirtualPayload, from host: VirtualHost, to destination: Endpoint, about peer: UInt32) {
+  /// A datagram from a host's socket. `peer`: the node it is meant for, for reports. `port`: of another socket.
+  package func send(
+    _ payload: VirtualPayload, from host: VirtualHost, port: UInt16? = nil, to destination: Endpoint, about peer: UInt32
+  ) {
     record(payload, from: host.id)
     log("\(host.id) -> \(destination) \(payload.name)")
     let header = destination.isIPv4 ? 28 : 48
     let origin = host.origin(for: destination.address)
     let datagram = VirtualDatagram(
       payload: payload,
-      source: Endpoint(address: origin?.address ?? destination.address, port: host.port),
+      source: Endpoint(address: origin?.address ?? destination.address, port: port ?? host.port),
       destination: destination, from: host.id, to: peer, size: payload.size + header, sender: host)
     guard let origin, host.link.isUp else {
       end(datagram, host.link.isUp ? .noRoute : .linkDown)
@@ -113,8 +115,12 @@ extension VirtualNetwork {
   }
 
   private func deliver(_ datagram: VirtualDatagram, _ host: VirtualHost) {
-    guard datagram.destination.port == host.port, let socket = host.socket else { return end(datagram, .closedPort) }
+    let port = datagram.destination.port
+    guard port == host.port || host.openPorts.contains(port), let socket = host.socket else {
+      return end(datagram, .closedPort)
+    }
     if !blackholes.isEmpty, blackholes.contains([datagram.sender.id, host.id]) { return end(datagram, .blackhole) }
+    if port != host.port { return socket.receive(datagram.payload, from: datagram.source, at: port) }
     socket.receive(datagram.payload, from: datagram.source)
   }
 

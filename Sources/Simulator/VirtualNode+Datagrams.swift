@@ -1,12 +1,19 @@
 // A virtual node's socket: what it sends, and whom what comes in belongs to.
 
 import Session
+import Traversal
 package import Wire
 
 extension VirtualNode {
-  func send(_ payload: VirtualPayload, to endpoint: Endpoint, about peer: UInt32) {
+  func send(_ payload: VirtualPayload, to endpoint: Endpoint, about peer: UInt32, from port: UInt16? = nil) {
     guard isRunning, !isAsleep else { return }
-    network.send(payload, from: host, to: endpoint, about: peer)
+    network.send(payload, from: host, port: port, to: endpoint, about: peer)
+  }
+
+  package func receive(_ payload: VirtualPayload, from source: Endpoint, at port: UInt16) {
+    guard isRunning, !isAsleep, let peer = peers.first(where: { $0.opening?.owns(port) == true }) else { return }
+    if peer.opening?.won == port { return receive(payload, from: source) }
+    peer.heard(payload, from: source, at: port)
   }
 
   /// A peer's path is silent: the beacon may know us elsewhere.
@@ -33,8 +40,14 @@ extension VirtualNode {
     case .relayed(_, let inner): if source == beacon { receive(inner, .relayed) }
     case .beacon(.discoverReply(let endpoint)):
       guard source == beacon, endpoint != observed else { return }
+      let isOther = observed != nil
       observed = endpoint
       announce()
+      guard isOther else { return }
+      for peer in peers where peer.isUsed {
+        peer.walk(.mappingChanged)
+        peer.tellCandidates()
+      }
     case .beacon(.punchCommand(let endpoint)):
       guard source == beacon else { return }
       for _ in 0..<3 {

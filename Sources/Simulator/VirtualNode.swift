@@ -3,7 +3,7 @@
 
 import SeededRandom
 package import Session
-import Traversal
+package import Traversal
 package import Wire
 
 @dynamicMemberLookup
@@ -18,6 +18,8 @@ package final class VirtualNode: VirtualSocket {
     package var isPlain = false
     /// Lines of each peer's trace.
     package var traceLimit = 64
+    /// Whether ports are opened in numbers where a punch cannot connect.
+    package var opensPorts = true
     package init() {}
   }
 
@@ -37,6 +39,9 @@ package final class VirtualNode: VirtualSocket {
   var lastDiscover: UInt64 = 0
   package private(set) var isRunning = false
   package internal(set) var contacts = Contacts()
+  /// What the node's survey of its NAT found; meshes set it from the NATs there are.
+  package var translation = PortTranslation.unknown
+  var nextSocketPort: UInt16 = 30_000
 
   /// What the directory answers instead of the network's directory; tests of pairs set them.
   package var directoryKey: Bytes32?

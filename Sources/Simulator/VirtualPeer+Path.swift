@@ -10,6 +10,7 @@ extension VirtualPeer {
   func offer(_ record: VirtualDirectory.Record?) {
     self.record = record
     walk(.beacon(isAvailable: node.beacon != nil))
+    walk(.ownNetwork(node.ownNetwork, mayOpenPorts: node.habits.opensPorts))
     var known: [PathMachine.Known] = []
     for (position, endpoint) in (record?.endpoints ?? []).enumerated() {
       if position == 0 {
@@ -33,8 +34,15 @@ extension VirtualPeer {
   /// Where this node may be reached; the peer tries its ways to us at once.
   func tellCandidates() {
     let own = [node.observed].compactMap { $0 } + node.host.endpoints
-    sendControl(TunnelControl.candidates(own).encoded())
+    let message = TunnelControl.candidates(own).encoded()
+    sendControl(message)
+    // The path may be what died.
+    if case .direct = path.path, !isPathAlive { sendControl(message, by: .relay) }
   }
+
+  private var isPathAlive: Bool { node.now < lastOnPath + 1_000_000_000 }
+
+  func tellTranslation() { sendControl(TunnelControl.translation(node.translation.rawValue).encoded()) }
 
   func walk(_ event: PathMachine.Event) {
     let activity = PathActivity(sentAt: lastOffered, receivedAt: lastReceive, onPathAt: lastOnPath)
@@ -45,6 +53,7 @@ extension VirtualPeer {
         note(.path(path), nil)
         paths.append(path)
         pathChanges.append((node.network.now, path))
+        if let opening, opening.won != nil, path != .direct(opening.target) { closeOpening() }
         flush()
       case .probe(let id, let way, let size):
         let bytes = InnerKind.probeBytes(id, size: size)
@@ -52,8 +61,11 @@ extension VirtualPeer {
       case .setPathLimit(let limit): pathLimit = limit
       case .callPeer:
         requestPunch()
+        tellTranslation()
         tellCandidates()
       case .renewRelay: node.renewRelay()
+      case .openPorts(let target): openPorts(towards: target)
+      case .count(let outcome): outcomes[outcome, default: 0] += 1
       case .suspectSession:
         note(.suspects, nil)
         suspicions.append(node.network.now)
@@ -89,10 +101,17 @@ extension VirtualPeer {
       guard let probe = InnerKind.probe(inner) else { return }
       let answer = InnerKind.probeBytes(probe.id, size: probe.size, isAnswer: true)
       sendControl(answer, padding: probe.size - answer.count, by: way)
-    case .probeAnswer: if let probe = InnerKind.probe(inner) { walk(.probeAnswered(probe.id)) }
+    case .probeAnswer:
+      if let probe = InnerKind.probe(inner) { walk(.probeAnswered(probe.id, isRelayed: way == .relay)) }
     case .candidates:
       if case .candidates(let endpoints) = TunnelControl(inner) { walk(.told(endpoints.filter(isWorthTrying))) }
-    case .confirm, .data, .other: break
+    case .other:
+      switch TunnelControl(inner) {
+      case .translation(let how): walk(.peerTranslation(PortTranslation(rawValue: how) ?? .unknown))
+      case .portsOpened(let ports): spray(ports)
+      default: break
+      }
+    case .confirm, .data: break
     }
   }
 
@@ -147,7 +166,8 @@ extension VirtualPeer {
   func sendDirect(_ payload: VirtualPayload, to endpoint: Endpoint) {
     note(.sent(isRelayed: false), endpoint)
     node.contacts.count(endpoint, at: node.network.now)
-    node.send(payload, to: endpoint, about: id)
+    let port = opening?.target == endpoint ? opening?.won : nil
+    node.send(payload, to: endpoint, about: id, from: port)
   }
 
   func sendRelayed(_ payload: VirtualPayload) {

@@ -38,6 +38,14 @@ package final class VirtualPeer {
   package private(set) var firstDataAt: UInt64 = 0
   var silences = SilenceWatch()
   private(set) var trace: PeerTrace
+  /// Sockets that were opened for the peer in numbers.
+  var opening: VirtualOpening?
+  /// The next spray of the peer's ports is refused before.
+  var sprayedUntil: UInt64 = 0
+  /// Attempts to leave the relay, by what became of them.
+  package internal(set) var outcomes: [PunchOutcome: Int] = [:]
+  /// Punches from sockets of their own, and to ports of the peer's NAT.
+  package internal(set) var punches = 0
 
   var session: (any VirtualSession)?
   var record: VirtualDirectory.Record?
@@ -61,6 +69,7 @@ package final class VirtualPeer {
       session = node.makeSession(for: self)
     }
     path = PathMachine(seed: UInt64(node.id) << 32 | UInt64(id))
+    closeOpening()
     isSessionUp = false
     lastOffered = 0
     lastOnPath = 0
@@ -94,6 +103,8 @@ package final class VirtualPeer {
     if staged.count < Self.stageLimit { staged.append(number) }
     want()
   }
+
+  var isUsed: Bool { lastUse != 0 && node.now < lastUse + VirtualNode.useLasts }
 
   func want() {
     guard lastWantedAt == 0 || node.now >= lastWantedAt + 1_000_000_000 else { return }
@@ -159,7 +170,7 @@ package final class VirtualPeer {
   /// Once in a while: what the engine's counters tell the control plane of a peer that programs use.
   func survey() {
     let now = node.now
-    if lastUse != 0, now < lastUse + VirtualNode.useLasts {
+    if isUsed {
       if session?.isReady == true {
         if let keepalive = node.habits.keepalive, now >= lastSend + keepalive { sendProbeOnPath() }
         walk(.tick)
@@ -174,7 +185,10 @@ package final class VirtualPeer {
     if isUp != isSessionUp {
       isSessionUp = isUp
       walk(.session(isUp: isUp))
-      if isUp { tellCandidates() }
+      if isUp {
+        tellTranslation()
+        tellCandidates()
+      }
     }
     var next = path.nextDeadline(node.now) ?? .max
     if let other = session?.nextDeadline { next = min(next, other) }

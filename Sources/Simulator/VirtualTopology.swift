@@ -22,8 +22,14 @@ package struct LinkConditions: Sendable {
 /// Who reads a host's socket.
 package protocol VirtualSocket: AnyObject {
   func receive(_ payload: VirtualPayload, from source: Endpoint)
+  /// The same at another port than the host's own.
+  func receive(_ payload: VirtualPayload, from source: Endpoint, at port: UInt16)
   /// The kernel, or ICMP, refused a datagram; `mtu` when it was too big.
   func refused(to destination: Endpoint, mtu: Int?)
+}
+
+extension VirtualSocket {
+  package func receive(_ payload: VirtualPayload, from source: Endpoint, at port: UInt16) {}
 }
 
 package final class VirtualSegment {
@@ -71,6 +77,8 @@ package final class VirtualHost {
   package let id: UInt32
   package var link = LinkConditions()
   package private(set) var port: UInt16
+  /// Ports of further sockets that are open.
+  var openPorts: Set<UInt16> = []
   package private(set) var addresses: [(address: IPv6Address, segment: VirtualSegment)] = []
   package weak var socket: (any VirtualSocket)?
 

@@ -17,11 +17,13 @@
 //   growing gaps up to 600 s (PMTU_RAISE_TIMER, §5.1.1). Whether one passes says it of all above: 3 probes tell.
 // - An answer proves its size whenever it comes. Only an answer raises `limit`; nothing that a stranger sends does.
 
+internal import Wire
+
 package struct PathMTUSearch: Equatable, Sendable {
   /// Least MTU of IPv6 and BASE_PLPMTU: what the kernel may always send.
   package static let base = 1280
-  /// MIN_PLPMTU: what half a packet of 1280 bytes needs (Wire's `SplitFrame`).
-  package static let floor = 641
+  /// MIN_PLPMTU: what half a packet of 1280 bytes needs.
+  package static let floor = SplitFrame.smallestLimit
   /// The search ends when the answer is known to this many bytes.
   package static let resolution = 8
   package static let probesPerSize = 3

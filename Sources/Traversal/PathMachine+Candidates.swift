@@ -143,6 +143,7 @@ extension PathMachine {
     change(way) { $0.heardAt = now }
     if path == .none { return set(way, .cameFromThere, now, &actions) }
     guard way != path, hasSession else { return }
+    if path == .relay, candidate.kind == .seen { attempt?.hasHeardElsewhere = true }
     if let move, move.to == way, now < move.at + PathLimits.second { return }
     let isKnownAlive = candidate.answeredAt != 0 && now < candidate.answeredAt + PathLimits.recent
     let isPathAlive = now < max(activity.onPathAt, self[path]?.answeredAt ?? 0) + PathLimits.recent
@@ -176,6 +177,7 @@ extension PathMachine {
   mutating func distrustEverything(_ now: UInt64, _ actions: inout [Action]) {
     isUnsettled = hasSession
     move = nil
+    (openings, nextOpeningAt) = (0, 0)
     for index in candidates.indices { candidates[index].forget() }
     relay.forget()
     outstanding = []
@@ -223,12 +225,18 @@ extension PathMachine {
       strangerBudget = min(strangerBudget + filled, PathLimits.strangerProbes)
       strangerBudgetAt = now
     }
-    guard strangerBudget > 0 else { return false }
+    guard strangerBudget > 0 else {
+      attempt?.isOverBudget = true
+      return false
+    }
     strangerBudget -= 1
     return true
   }
 
-  mutating func answered(_ id: ProbeID, _ now: UInt64, _ actions: inout [Action]) {
+  mutating func answered(_ id: ProbeID, isRelayed: Bool, _ now: UInt64, _ actions: inout [Action]) {
+    if isRelayed, let way = (outstanding + late).first(where: { $0.id == id })?.path, way != .relay {
+      return detoured(way, now, &actions)
+    }
     let probe: Probe
     let isLate: Bool
     if let index = outstanding.firstIndex(where: { $0.id == id }) {
@@ -269,6 +277,16 @@ extension PathMachine {
     }
     settleMove(now, &actions)
     weigh(probe.path, now, &actions)
+  }
+
+  /// The probe arrived, its answer took the relay: nothing proves the way back. An official daemon whose frames come from
+  /// there tries the way now, and takes it after three frames of ours.
+  private mutating func detoured(_ way: Path, _ now: UInt64, _ actions: inout [Action]) {
+    guard let candidate = self[way] else { return }
+    change(way) { $0.detouredAt = now }
+    let isTried = candidate.heardAt != 0 && now < candidate.heardAt + 2 * PathLimits.second
+    guard path == .relay, isTried, now >= candidate.detouredAt + PathLimits.second else { return }
+    for _ in 0..<2 { probe(way, PathLimits.smallProbe, now, &actions) }
   }
 
   mutating func expireProbes(_ now: UInt64, _ actions: inout [Action]) {

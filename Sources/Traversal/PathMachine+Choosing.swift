@@ -72,6 +72,8 @@ extension PathMachine {
 
   private mutating func punish(_ way: Path, _ now: UInt64) {
     guard way != .relay else { return }
+    // An official daemon that hears us there and answers through the relay will come back to it by itself.
+    if let candidate = self[way], candidate.detouredAt != 0, now < candidate.detouredAt + PathLimits.recent { return }
     let wasGood = history.last.map { $0.path == way && now > $0.since + PathLimits.forgiven } ?? false
     change(way) {
       if wasGood { $0.failures = 0 }
@@ -186,6 +188,7 @@ extension PathMachine {
     // One runs, or just ran, unless the ways are all unknown again.
     if let round, now < round.began + PathLimits.second, !isUnsettled { return }
     if calls { actions.append(.callPeer) }
+    if path == .relay, attempt == nil { attempt = Attempt(began: now) }
     round = Round(began: now, nextAt: now)
   }
 
@@ -193,6 +196,8 @@ extension PathMachine {
     guard var running = round, now >= running.nextAt else { return }
     guard running.volley < PathLimits.volleys.count else {
       round = nil
+      endAttempt(&actions)
+      openPortsIfDue(now, &actions)
       return plan(now)
     }
     for candidate in candidates where candidate.answeredAt < running.began || candidate.answeredAt == 0 {

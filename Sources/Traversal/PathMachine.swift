@@ -36,10 +36,19 @@ package struct PathMachine: Sendable {
     case calledThroughRelay
     /// The beacon has another address: what was found of the relay holds no more, and the worker forgot the path's limit.
     case relayMoved
-    /// A probe was answered. The answer may have come another way than the probe went.
-    case probeAnswered(ProbeID)
+    /// A probe was answered. Official daemons answer a direct probe through the relay while they think of the direct way
+    /// as closed: that proves nothing of the way back.
+    case probeAnswered(ProbeID, isRelayed: Bool)
     /// Our kernel refused an inner frame of this size on this way; what it would have taken, if it says.
     case tooBig(Path, size: Int, limit: Int?)
+    /// The beacon sees our socket at another endpoint than before: a NAT gave us another mapping.
+    case mappingChanged
+    /// What is known of our own network now, and whether ports may be opened in numbers.
+    case ownNetwork(OwnNetwork, mayOpenPorts: Bool)
+    /// How the peer says that its NAT gives out ports.
+    case peerTranslation(PortTranslation)
+    /// A socket of our own that was opened for the peer heard from this endpoint: frames to it leave by that socket now.
+    case portOpened(Endpoint)
     /// Our own network changed: no proof holds any more.
     case networkChanged
     /// A deadline, a survey, or the first packet after a second of silence.
@@ -66,6 +75,10 @@ package struct PathMachine: Sendable {
     case callPeer
     /// Tell the beacon where we are: a NAT that forgot us gave us another endpoint, and frames through the relay end there.
     case renewRelay
+    /// Our NAT maps by destination and the peer's filters by port: open many ports towards it (PortOpener).
+    case openPorts(Endpoint)
+    /// An attempt to leave the relay ended.
+    case count(PunchOutcome)
     /// Nothing came back, not even for probes: HandshakeMachine should ask whether the session holds (`failing`).
     case suspectSession
   }
@@ -95,6 +108,14 @@ package struct PathMachine: Sendable {
   /// Nothing proved itself since our network changed.
   var isUnsettled = false
   var activity = PathActivity()
+
+  // An attempt to leave the relay, and what is known of the NATs (PathMachine+Outcomes).
+  var own = OwnNetwork()
+  var mayOpenPorts = false
+  var peerTranslation = PortTranslation.unknown
+  var attempt: Attempt?
+  var openings: UInt8 = 0
+  var nextOpeningAt: UInt64 = 0
 
   // Probes under way, a round of them, a trial of the present path.
   var outstanding: [Probe] = []
@@ -157,7 +178,11 @@ package struct PathMachine: Sendable {
       toldLimit = 0
       beginSearch(now, &actions)
       if isInUse(now) { beginRound(now, calls: false, &actions) }
-    case .probeAnswered(let id): answered(id, now, &actions)
+    case .probeAnswered(let id, let isRelayed): answered(id, isRelayed: isRelayed, now, &actions)
+    case .mappingChanged: forgive(now, &actions)
+    case .ownNetwork(let network, let mayOpenPorts): learn(network, mayOpenPorts)
+    case .peerTranslation(let translation): peerTranslation = translation
+    case .portOpened(let endpoint): opened(endpoint, now, &actions)
     case .tooBig(let way, let size, let limit): refusedSize(way, size, limit, now, &actions)
     case .networkChanged: distrustEverything(now, &actions)
     case .tick: break
@@ -170,12 +195,15 @@ package struct PathMachine: Sendable {
 
   mutating func set(_ path: Path, _ reason: PathReason, _ now: UInt64, _ actions: inout [Action]) {
     guard path != self.path || history.isEmpty else { return }
+    let wasRelayed = self.path == .relay
     if history.count == 8 { history.removeFirst() }
     history.append(Stretch(path: path, reason: reason, since: now))
     owesSince = 0
     trial = nil
     move = nil
     if path == .relay, nextRoundAt == 0, !isRelayOnly { nextRoundAt = now }
+    if case .direct = path, wasRelayed { actions.append(.count(.succeeded)) }
+    if path != .relay { attempt = nil }
     actions.append(.setPath(path))
     toldLimit = 0
     beginSearch(now, &actions)
@@ -265,9 +293,11 @@ package struct PathMachine: Sendable {
     round = nil
     trial = nil
     move = nil
+    attempt = nil
     owesSince = 0
     silentSince = 0
     guard isUp else { return }
+    if isRelayOnly { actions.append(.count(.policy)) }
     beginSearch(now, &actions)
     sessionSince = now
     roundsInVain = 0
@@ -322,6 +352,9 @@ package enum PathLimits {
   static let volleys: [UInt64] = [0, 250 * millisecond, 750 * millisecond]
   static let firstRoundGap = 5 * second
   static let mostRoundGap = 60 * second
+  /// Between two times that ports are opened in numbers for the peer, twice as long each further time.
+  package static let openingGap = 120 * second
+  static let mostOpeningGap = 3600 * second
   /// After a way was left for silence it is not taken again for this long, twice as long each further time.
   package static let penalty = 60 * second
   static let mostPenalty = 900 * second

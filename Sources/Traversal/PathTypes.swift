@@ -55,6 +55,48 @@ package enum CandidateKind: UInt8, Sendable, CaseIterable, Comparable {
   }
 }
 
+/// What became of trying to get from the relay to a direct path, one for each attempt. Node counts them as
+/// `punch-…`; docs/nat-traversal.md has the table.
+package enum PunchOutcome: String, Sendable, CaseIterable {
+  case succeeded = "punch-succeeded"
+  /// All ways were asked, none answered.
+  case noAnswer = "punch-no-answer"
+  /// One end's NAT changed its mapping meanwhile: what was tried was no longer true.
+  case mappingChanged = "punch-mapping-changed"
+  /// An end's NAT maps by destination (symmetric), and no way answered.
+  case symmetric = "punch-symmetric"
+  /// No endpoint of the peer has an address family that this machine has.
+  case family = "punch-family"
+  /// One end takes relayed frames only.
+  case policy = "punch-policy"
+  /// Endpoints that never answered had used up their probes.
+  case budget = "punch-budget"
+}
+
+/// How the NAT in front of a node gives out ports (RFC 4787 §4.1), as far as it is known.
+package enum PortTranslation: UInt8, Sendable {
+  case unknown = 0
+  /// One outer port, whoever is sent to; or no NAT.
+  case independent = 1
+  /// Another one for each destination: symmetric.
+  case dependent = 2
+}
+
+/// What is known of this machine's own network.
+package struct OwnNetwork: Equatable, Sendable {
+  package var hasIPv4: Bool
+  package var hasIPv6: Bool
+  package var translation: PortTranslation
+
+  package init(hasIPv4: Bool = true, hasIPv6: Bool = true, translation: PortTranslation = .unknown) {
+    self.hasIPv4 = hasIPv4
+    self.hasIPv6 = hasIPv6
+    self.translation = translation
+  }
+
+  func has(familyOf endpoint: Endpoint) -> Bool { endpoint.isIPv4 ? hasIPv4 : hasIPv6 }
+}
+
 /// Names one probe of one machine.
 package typealias ProbeID = UInt32
 
@@ -85,6 +127,8 @@ package struct Candidate: Equatable, Sendable {
   package internal(set) var answeredAt: UInt64 = 0
   /// An authenticated frame came from there.
   package internal(set) var heardAt: UInt64 = 0
+  /// A probe there was answered through the relay.
+  package internal(set) var detouredAt: UInt64 = 0
   /// The smoothed one of small probes, nanoseconds.
   package internal(set) var roundTrip: UInt64?
   /// Probes without answer since the last answer.

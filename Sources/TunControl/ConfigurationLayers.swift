@@ -19,6 +19,7 @@ package enum Setting: String, CaseIterable, Sendable {
   case listen
   case advertise
   case portMapping = "port-mapping"
+  case hardNAT = "hard-nat"
   case isPublic = "public"
   case trustAutoApprove = "trust-auto-approve"
   case networks = "network"

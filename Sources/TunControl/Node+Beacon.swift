@@ -8,10 +8,10 @@ import Traversal
 import Wire
 
 extension Node {
-  /// Behind a NAT the way back from the beacon closes after 30 s with some (RFC 4787 §4.3 wants 2 minutes).
+  /// Behind a NAT the way back from the beacon closes when its mapping ends (Node+NAT).
   var discoverInterval: UInt64 {
     let isBehindNAT = observed.map { !lanAddresses.contains($0.address) && !$0.address.isLoopback } ?? true
-    return isBehindNAT ? 25_000_000_000 : 60_000_000_000
+    return isBehindNAT ? keepaliveGap : 60_000_000_000
   }
 
   /// Resolves the beacon's name; tried again with each discover while it fails.
@@ -24,6 +24,7 @@ extension Node {
       beaconProblem = nil
       tell(.setBeacon(endpoint))
       beaconMoved()
+      surveyNAT()
     } catch {
       beaconProblem = error.message
       logOnce("beacon \(error.message)", "beacon unknown", fields: Logger.Metadata(describing: error))
@@ -58,12 +59,17 @@ extension Node {
       guard endpoint != observed else { return }
       let before = observed
       observed = endpoint
+      // A mapping ended although it was kept open: the measurement holds no more.
+      if before != nil, let outerAddress { (mappingLifetime, lifetimes[outerAddress]) = (nil, nil) }
       logger.info("socket seen by the beacon", metadata: ["endpoint": "\(endpoint)"])
       announce()
       if let before, before.address != endpoint.address, Clock.now() > networkChangedAt + 10_000_000_000 {
         networkChanged()
       } else {
-        for peer in peers.values where isUsed(peer) { tellCandidates(to: peer) }
+        for peer in peers.values where isUsed(peer) {
+          walk(peer, .mappingChanged)
+          tellCandidates(to: peer)
+        }
       }
     case .punchCommand(let endpoint):
       guard !configuration.isRelayOnly else { return count("punch-ignored") }
@@ -119,6 +125,7 @@ extension Node {
   /// Addresses of this machine changed: everybody learns the new ones, and paths are tried anew.
   func networkChanged() {
     networkChangedAt = Clock.now()
+    forgetNAT()
     Task { await findBeacon() }
     Task { await findMappingServer() }
     discover()

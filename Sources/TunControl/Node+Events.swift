@@ -27,6 +27,7 @@ extension Node {
       guard let peer = peer(at: index) else { return }
       feed(peer, .confirmed(session))
       if case .direct(let endpoint) = peer.enginePath { store.noteEndpoint(endpoint, of: peer.node) }
+      tellTranslation(to: peer)
       tellCandidates(to: peer)
     case .innerFrame(let index, let bytes, let from, let isRelayed):
       guard let peer = peer(at: index) else { return }
@@ -98,6 +99,8 @@ extension Node {
       guard let message = TunnelControl(bytes) else { return count("tunnel-control-unknown") }
       switch message {
       case .capabilities: break
+      case .translation(let how): walk(peer, .peerTranslation(PortTranslation(rawValue: how) ?? .unknown))
+      case .portsOpened(let ports): spray(ports, of: peer, by: arrival)
       case .candidates(let endpoints):
         if case .relayed = arrival { walk(peer, .calledThroughRelay) }
         walk(peer, .told(endpoints.filter { isWorthTrying($0, of: peer) }))

@@ -29,9 +29,13 @@ extension Node {
         gateway.submit(.setPathLimit(node: peer.node, limit))
       case .callPeer:
         punch(peer)
+        // Again: what was told with the session may have been lost.
+        tellTranslation(to: peer)
         tellCandidates(to: peer)
       case .renewRelay:
         if discoverSentAt.map({ Clock.now() > $0 + 500_000_000 }) ?? true { discover() }
+      case .openPorts(let target): openPorts(peer, towards: target)
+      case .count(let outcome): tally(outcome.rawValue)
       case .suspectSession: feed(peer, .failing)
       }
     }
@@ -47,10 +51,11 @@ extension Node {
     case .relay: path = beacon.map { .relay(beacon: $0) } ?? .none
     }
     guard path != peer.enginePath else { return }
-    if case .relay = peer.enginePath, case .direct = path, peer.handshake.isConfirmed { tally("punches-succeeded") }
     account(peer)
+    let before = peer.enginePath
     peer.enginePath = path
     tell(.setPath(peer.index, path))
+    releasePort(of: peer, before: before)
     tally("path-changes")
     logger.info(
       "path",
@@ -66,6 +71,7 @@ extension Node {
   /// What the directory, or the last run, says of the peer's endpoints.
   func offerEndpoints(to peer: PeerState) {
     walk(peer, .beacon(isAvailable: beacon != nil))
+    walk(peer, .ownNetwork(ownNetwork, mayOpenPorts: mayOpenPorts))
     var known: [PathMachine.Known] = []
     for (position, endpoint) in peer.record.endpoints.enumerated() {
       // The registry's own word comes first; the rest are addresses of the peer's interfaces.
@@ -93,7 +99,8 @@ extension Node {
     let message = TunnelControl.candidates(distinct).encoded()
     sendControl(message, to: peer)
     // The path may be what is being left.
-    if case .direct = peer.enginePath, let beacon, Clock.now() < networkChangedAt + 3_000_000_000 {
+    let isQuiet = Clock.now() > engine.statistics(of: peer.index).lastOnPath + 1_000_000_000
+    if case .direct = peer.enginePath, let beacon, isQuiet || Clock.now() < networkChangedAt + 3_000_000_000 {
       sendControl(message, to: peer, path: .relay(beacon: beacon))
     }
   }

@@ -69,7 +69,8 @@ extension Node {
     let milliseconds = Double(Clock.now() &- ping.sentAt) / 1e6
     if let probe = ping.probe {
       // What other ways take is not the round trip of the pair.
-      walk(peer, .probeAnswered(probe))
+      let isRelayed = if case .relayed = arrival { true } else { false }
+      walk(peer, .probeAnswered(probe, isRelayed: isRelayed))
     } else {
       peer.roundTrip = milliseconds
     }

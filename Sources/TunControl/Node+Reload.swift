@@ -47,6 +47,7 @@ enum ConfigurationChange {
     case .listen: differs(\.listen)
     case .advertise: differs(\.advertise)
     case .portMapping: differs(\.portMapping)
+    case .hardNAT: differs(\.hardNAT)
     case .isPublic: differs(\.isPublic)
     case .trustAutoApprove: differs(\.trustAutoApprove)
     case .networks: differs(\.networks)

@@ -26,7 +26,7 @@ extension Node {
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
       "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(),
-      "dns": dnsStatus(), "names": await hostNames.status(), "offloads": offloadStatus(),
+      "nat": natStatus(), "dns": dnsStatus(), "names": await hostNames.status(), "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
       "pending_requests": JSONValue(directory.pendingHandshakes().count),
     ]

@@ -90,9 +90,16 @@ extension Node {
 
   /// Keeps NAT mappings open, and the peer from thinking that we are gone.
   private func keepAlive(_ peer: PeerState, _ statistics: PeerStatistics, _ now: UInt64) {
+    // Measured is what the NAT does to IPv4.
+    let isMeasured =
+      switch peer.enginePath {
+      case .direct(let endpoint), .relay(let endpoint): endpoint.isIPv4
+      case .none: false
+      }
     let keepalive = Keepalive.due(
       now: now, lastUse: peer.lastUse, lastSend: max(statistics.lastSend, peer.lastKeepalive),
-      lastReceive: statistics.lastReceive, isOfficial: !peer.handshake.isAnnouncing)
+      lastReceive: statistics.lastReceive, isOfficial: !peer.handshake.isAnnouncing,
+      interval: isMeasured ? keepaliveGap - Self.surveyInterval : Keepalive.interval)
     switch keepalive {
     case .none: return
     case .probe: probe(peer)

@@ -8,8 +8,9 @@
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
 //   Node+Trust     messages on port 444                           Node+LocalSocket  questions of official clients
-//   Node+PortMapping  the port that the router opens         Node+Readiness  what the service manager is told
-//   Node+Reload    settings that change while it runs
+//   Node+PortMapping  the port that the router opens              Node+NAT      what the NAT does, measured
+//   Node+Ports     ports opened in numbers                        Node+Reload   settings that change while it runs
+//   Node+Readiness  what the service manager is told
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.
@@ -25,6 +26,7 @@ import Rendezvous
 import ServiceManager
 import Session
 import Synchronization
+import Traversal
 import Wire
 
 package actor Node {
@@ -93,6 +95,17 @@ package actor Node {
   var isDiscoverAwaited = false
   var networkChangedAt: UInt64 = 0
   var lanAddresses: [IPv6Address] = []
+
+  // The NAT in front: what the survey found, here and on networks before, by outer address
+  var translation = PortTranslation.unknown
+  var mappingLifetime: UInt64?
+  var lifetimes: [IPv6Address: UInt64] = [:]
+  var outerAddress: IPv6Address?
+  var isSurveyingNAT = false
+  var isNATSurveyDue = false
+  /// Openings of ports under way, and when ports of peers were tried in the last minute.
+  var openings = 0
+  var sprayedAt: [UInt64] = []
 
   // Port mapping: the machine, the socket of the present network and what it brings, the last UPnP call
   var portMapper: PortMapper?

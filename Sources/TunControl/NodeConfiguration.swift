@@ -35,6 +35,12 @@ package enum PortMappingMode: String, CaseIterable, Sendable {
   case off
 }
 
+package enum HardNATMode: String, CaseIterable, Sendable {
+  /// Many ports are opened, or tried, for a pair that a punch cannot connect.
+  case auto
+  case off
+}
+
 package struct NodeConfiguration: Sendable {
   package var stateDirectory = "/var/lib/pilot-tun"
   package var controlSocket = "/run/pilot-tun/control.sock"
@@ -55,6 +61,7 @@ package struct NodeConfiguration: Sendable {
   package var listen = ListenAddress(address: IPv6Address(high: 0, low: 0), port: 4000, isDefault: true)
   package var advertise: HostPort?
   package var portMapping = PortMappingMode.auto
+  package var hardNAT = HardNATMode.auto
   package var isPublic = false
   package var trustAutoApprove = false
   package var networks: [NetworkMembership] = []
@@ -94,6 +101,7 @@ package struct NodeConfiguration: Sendable {
     listen = try reader.listen() ?? listen
     advertise = try reader.hostPort(.advertise)
     portMapping = try reader.choice(.portMapping) ?? portMapping
+    hardNAT = try reader.choice(.hardNAT) ?? hardNAT
     isPublic = try reader.flag(.isPublic)
     trustAutoApprove = try reader.flag(.trustAutoApprove)
     isRelayOnly = try reader.flag(.relayOnly)

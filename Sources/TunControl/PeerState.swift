@@ -31,6 +31,10 @@ final class PeerState {
   /// Monotonic nanoseconds of the last packet of a program, in either direction.
   var lastUse: UInt64
   var lastKeepalive: UInt64 = 0
+  /// Where a socket of the peer's own leads, opened by Node+Ports; whether one is being sought; when its ports were tried.
+  var openedEndpoint: Endpoint?
+  var isOpeningPorts = false
+  var sprayedAt: UInt64 = 0
   /// Counters at the last survey, and frames of control since: what remains is use.
   var surveyed = PeerStatistics()
   /// Counters as far as they were added to the traffic of path classes.

@@ -92,6 +92,14 @@ extension Setting {
         meaning: "has the router of the default IPv4 route open the tunnel's port: asks it by PCP, NAT-PMP, then UPnP, "
           + "and gives the port back at the end; `status` shows what came of it",
         example: #""auto""#)
+    case .hardNAT:
+      SettingDeclaration(
+        rawValue, .choice(HardNATMode.allCases.map(\.rawValue)), standard: "`auto`",
+        summary: "Open many ports where a punch cannot connect: auto or off (default auto).",
+        meaning: "between a symmetric NAT and one that filters by port, one end opens 32 to 256 ports for some seconds and "
+          + "the other tries up to 1,024, at most every two minutes and ever more rarely "
+          + "([nat-traversal.md](nat-traversal.md)); `off`: such pairs stay relayed",
+        example: #""auto""#)
     case .isPublic:
       SettingDeclaration(
         rawValue, .flag, standard: "false", isReloadable: true,

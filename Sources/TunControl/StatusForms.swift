@@ -26,6 +26,12 @@ package enum StatusForms {
       "udp", data.string("listen") + (data.string("endpoint").isEmpty ? "" : " · seen as \(data.string("endpoint"))"),
     ])
     rows.append(["router", router(data["port_mapping"] ?? [:])])
+    if let nat = data["nat"], let mapping = nat["mapping"]?.text {
+      let lasts = nat["mapping_seconds"].flatMap { $0 == .null ? nil : nat.int("mapping_seconds") }
+      let time =
+        lasts.map { ", keeps mappings for \($0) s or more" } ?? (nat.flag("measuring") ? ", being measured" : "")
+      rows.append(["nat", "\(mapping) mapping\(time) · kept open every \(nat.int("keepalive_seconds")) s"])
+    }
     var registry = "registry \(rendezvous.string("registry")) · beacon \(rendezvous.string("beacon"))"
     if rendezvous.flag("embedded") { registry += " · embedded" }
     rows.append(["rendezvous", registry])

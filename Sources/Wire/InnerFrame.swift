@@ -64,12 +64,20 @@ public struct TunnelCapabilities: OptionSet, Hashable, Sendable {
 /// - kind 1, capabilities: `flags u32`.
 /// - kind 2, candidates: `count u8 || count × (IPv6 or IPv4-mapped address 16, port u16)`: where the sender's tunnel
 ///   socket may be reached, at most 16. It replaces what was told before, and asks the receiver to try its ways now.
+/// - kind 3, translation: `how u8`: how the sender's NAT gives out ports; 0 unknown, 1 the same one whoever is sent to,
+///   2 another one for each destination. Others count as unknown.
+/// - kind 4, ports opened: `first u16 || last u16`: the sender opened ports in this range of its NAT towards the receiver,
+///   which may try them. `first` is at least 1 and not above `last`.
 public enum TunnelControl: Equatable, Sendable {
   case capabilities(TunnelCapabilities)
   case candidates([Endpoint])
+  case translation(UInt8)
+  case portsOpened(ClosedRange<UInt16>)
 
   public static let capabilitiesKind: UInt8 = 1
   public static let candidatesKind: UInt8 = 2
+  public static let translationKind: UInt8 = 3
+  public static let portsOpenedKind: UInt8 = 4
   public static let mostCandidates = 16
 
   public init?(_ bytes: some Collection<UInt8>) {
@@ -87,6 +95,12 @@ public enum TunnelControl: Equatable, Sendable {
         endpoints.append(Endpoint(address: IPv6Address(high: high, low: low), port: port))
       }
       self = .candidates(endpoints)
+    case Self.translationKind:
+      guard let how = reader.byte() else { return nil }
+      self = .translation(how)
+    case Self.portsOpenedKind:
+      guard let first = reader.u16(), let last = reader.u16(), first > 0, first <= last else { return nil }
+      self = .portsOpened(first...last)
     default: return nil
     }
   }
@@ -105,6 +119,11 @@ public enum TunnelControl: Equatable, Sendable {
         bytes.appendBig(endpoint.address.low)
         bytes.appendBig(endpoint.port)
       }
+    case .translation(let how): bytes += [Self.translationKind, how]
+    case .portsOpened(let ports):
+      bytes.append(Self.portsOpenedKind)
+      bytes.appendBig(ports.lowerBound)
+      bytes.appendBig(ports.upperBound)
     }
     return bytes
   }

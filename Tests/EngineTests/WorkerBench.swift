@@ -117,7 +117,7 @@ final class Station {
     repeat {
       guard pt_poll(&descriptor, 1, 1000) != 0 else { return }
       worker.now = time ?? pt_monotonic()
-      worker.receiveDatagrams()
+      worker.receiveDatagrams(worker.ports.udp)
       collect()
     } while counters.value(.receivedDatagrams) < wanted
   }

@@ -114,6 +114,42 @@ extension KernelTests {
       }
     }
 
+    @Test(
+      "a symmetric NAT against one that filters by port: direct through a port that was opened, and moves data on it")
+    func hardPair() throws {
+      // One opening in fifty misses, and the next is two minutes later.
+      var isDirect = false
+      for _ in 0..<2 where !isDirect {
+        try NATFleet.with("port-restricted:symmetric") { fleet in
+          try fleet.a.waitForPing(fleet.b.ipv6)
+          guard (try? fleet.waitForPath("direct", within: 15)) != nil else { return }
+          isDirect = true
+          let counters = try fleet.b.status()["counters"]
+          #expect(counters["ports-met"].number == 1 && counters["punch-symmetric"].number > 0, "\(counters)")
+          #expect(try fleet.a.status()["counters"]["ports-tried"].number == 1)
+          #expect(try fleet.b.status()["nat"]["mapping"].text == "endpoint-dependent")
+          try fleet.transfer(octets: 4 << 20)
+        }
+      }
+      #expect(isDirect)
+    }
+
+    @Test("with hard-nat = off at either end, such a pair stays relayed", arguments: [0, 1])
+    func hardPairOff(end: Int) throws {
+      try NATFleet.with("port-restricted:symmetric", isStarted: false) { fleet in
+        let nodes = [fleet.a, fleet.b]
+        nodes[end].flags += ["--hard-nat", "off"]
+        for node in nodes { try node.start() }
+        try fleet.a.waitForPing(fleet.b.ipv6)
+        let tried = try eventually("a punch is given up", within: 20) { () throws -> JSON? in
+          let counters = try fleet.b.status()["counters"]
+          return counters["punch-symmetric"].number > 0 ? counters : nil
+        }
+        #expect(tried["ports-met"].isMissing && tried["ports-opened"].isMissing == (end == 1))
+        try fleet.waitForPath("relay", within: 5)
+      }
+    }
+
     @Test("a lossy link carries a transfer")
     func lossy() throws {
       try NATFleet.with("port-restricted+loss2:open") { fleet in

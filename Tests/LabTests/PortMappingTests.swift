@@ -77,6 +77,7 @@ extension KernelTests {
     func mapped(service: String, settings: String) throws {
       try NATFleet.with("port-restricted:symmetric", isStarted: false) { fleet in
         let router = try openRouter(fleet, settings)
+        fleet.a.flags += ["--hard-nat", "off"]
         try fleet.a.start()
         let mapping = try eventually("the router maps the port", within: 30) { () throws -> JSON? in
           let mapping = try fleet.a.status()["port_mapping"]
@@ -126,6 +127,7 @@ extension KernelTests {
         let tool = Tools.python("nat_pmp", "192.168.1.1", "203.0.113.10", "wan")
         try fleet.lab.start(in: nat, tool).waitForLine(containing: "listening")
         try fleet.a.namespace.command("ip route add default via 192.168.1.1")
+        fleet.a.flags += ["--hard-nat", "off"]
         try fleet.a.start()
         let mapping = try eventually("the router maps the port", within: 30) { () throws -> JSON? in
           let mapping = try fleet.a.status()["port_mapping"]

@@ -42,6 +42,28 @@ struct MeshFaultTests {
     expectNoSilence(mesh, over: 5 * second)
   }
 
+  @Test("NATs that filter by port and give other ports after they forgot: direct again within 5 s, on both ends")
+  func flushMoves() {
+    let mesh = VirtualMesh(seed: 17)
+    let moving = VirtualNAT.Behaviour(allocation: .random)
+    for _ in 0..<20 { mesh.connect(mesh.add(.behind(moving)), mesh.add(.behind(moving))) }
+    mesh.start()
+    mesh.traffic(every: 200 * ms, for: 90 * second)
+    mesh.run(for: 30 * second)
+    let before = mesh.relayed()
+    #expect(before.isEmpty, "\(mesh.report(before))")
+    mesh.excuseSilences()
+    for (number, pair) in mesh.pairs.enumerated() {
+      router(of: pair.a)?.flush()
+      if number % 2 == 0 { router(of: pair.b)?.flush() }
+    }
+    mesh.run(for: 5 * second)
+    let after = mesh.relayed()
+    #expect(after.isEmpty, "\(mesh.report(after))")
+    mesh.run(for: 56 * second)
+    expectNoSilence(mesh, over: 3 * second)
+  }
+
   @Test("both NATs of a pair lose their tables at once: data again within 5 s")
   func flushBoth() {
     let mesh = mesh(seed: 2, for: 60 * second)

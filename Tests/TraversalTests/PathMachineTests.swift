@@ -444,4 +444,90 @@ struct PathMachineTests {
     let machine = bench.machine
     #expect(machine.explanation(now: bench.now).first?.contains(PathReason.probeAnswered.rawValue) == true)
   }
+
+  // MARK: Answers through the relay, other mappings
+
+  @Test("a direct probe that is answered through the relay proves nothing of the direct way")
+  func detour() {
+    var bench = pair(direct: nil)
+    bench.isSending = true
+    bench.run(10 * second)
+    #expect(bench.machine.path == .relay)
+    for case .probe(let id, .direct(home), _) in bench.log.map(\.action).suffix(3) {
+      bench.feed(.probeAnswered(id, isRelayed: true))
+    }
+    bench.run(second)
+    #expect(bench.machine.path == .relay && bench.machine.candidates[0].answers == 0)
+    // The peer's frames come from there: it gets three frames, as an official daemon wants.
+    let began = bench.now
+    bench.feed(.moved(home))
+    guard case .probe(let id, _, _)? = bench.log.last?.action else {
+      Issue.record("no probe")
+      return
+    }
+    bench.feed(.probeAnswered(id, isRelayed: true))
+    let sent = bench.probes(.direct(home), since: began)
+    #expect(sent.count == 3 && bench.machine.path == .relay)
+  }
+
+  @Test("a way that died is taken again at once when the beacon sees us elsewhere; without that, after a minute")
+  func renewedMapping() {
+    for isRenewed in [true, false] {
+      var bench = pair()
+      bench.isSending = true
+      bench.run(5 * second)
+      #expect(bench.machine.path == .direct(home))
+      bench.ways[.direct(home)] = nil
+      bench.run(5 * second)
+      #expect(bench.machine.path == .relay)
+      bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond)
+      if isRenewed { bench.feed(.mappingChanged) }
+      bench.run(3 * second)
+      #expect(bench.machine.path == (isRenewed ? .direct(home) : .relay))
+    }
+  }
+
+  @Test("a living path is not touched when the beacon sees us elsewhere")
+  func mappingOfOthers() {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(5 * second)
+    let began = bench.now
+    bench.feed(.mappingChanged)
+    #expect(bench.count(.callPeer, since: began) == 0 && bench.machine.path == .direct(home))
+  }
+
+  // MARK: Ports in numbers
+
+  @Test("ports are opened by the end whose NAT maps by destination, ever more rarely, and only when it may")
+  func openings() {
+    func openings(_ own: PortTranslation, _ peer: PortTranslation, may: Bool = true) -> [UInt64] {
+      var bench = pair(direct: nil)
+      bench.feed(.ownNetwork(OwnNetwork(translation: own), mayOpenPorts: may))
+      bench.feed(.peerTranslation(peer))
+      bench.isSending = true
+      let began = bench.now
+      bench.run(1000 * second)
+      return bench.log.filter { $0.action == .openPorts(home) }.map { ($0.at - began) / second }
+    }
+    let times = openings(.dependent, .independent)
+    #expect(times.count >= 3 && times[0] <= 3 && times[1] >= 120 && times[2] >= times[1] + 240, "\(times)")
+    #expect(openings(.dependent, .dependent).isEmpty && openings(.independent, .dependent).isEmpty)
+    #expect(openings(.dependent, .unknown).isEmpty && openings(.unknown, .independent).isEmpty)
+    #expect(openings(.dependent, .independent, may: false).isEmpty)
+  }
+
+  @Test("a port that was opened is no path before a probe there is answered")
+  func openedPort() {
+    for answers in [true, false] {
+      var bench = pair(direct: nil)
+      bench.isSending = true
+      bench.run(5 * second)
+      if answers { bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond) }
+      bench.feed(.portOpened(home))
+      #expect(bench.machine.path == .relay)
+      bench.run(second)
+      #expect(bench.machine.path == (answers ? .direct(home) : .relay))
+    }
+  }
 }

@@ -55,6 +55,19 @@ struct NodeDecisionTests {
     #expect(official.longest <= 25 * second && official.frames.last == .empty)
   }
 
+  @Test(
+    "behind a NAT that keeps mappings for long, a path of ours hears from us as rarely; an official daemon does not")
+  func longKeepalives() {
+    let second: UInt64 = 1_000_000_000
+    func due(_ isOfficial: Bool, after silence: UInt64) -> Keepalive {
+      Keepalive.due(
+        now: 1000 * second, lastUse: 990 * second, lastSend: (1000 - silence) * second, lastReceive: 990 * second,
+        isOfficial: isOfficial, interval: 85 * second)
+    }
+    #expect(due(false, after: 84) == .none && due(false, after: 85) == .probe)
+    #expect(due(true, after: 19) == .none && due(true, after: 20) == .probe)
+  }
+
   @Test("a public node admits everybody")
   func publicAdmission() {
     #expect(verdict(trusted: false, own: true, peer: false, come: false).admission == .all)

@@ -241,4 +241,17 @@ struct FrameTests {
     let many = [Endpoint](repeating: four, count: 40)
     #expect(TunnelControl(TunnelControl.candidates(many).encoded()) == .candidates(Array(many.prefix(16))))
   }
+
+  @Test("a NAT's kind and ports opened in numbers: layout, cut ones and empty ranges refused")
+  func tunnelPorts() {
+    let (kind, ports) = (TunnelControl.translation(2).encoded(), TunnelControl.portsOpened(1024...0xFFFE).encoded())
+    #expect(kind == [0, 3, 2] && ports == [0, 4, 4, 0, 0xFF, 0xFE])
+    for bytes in [kind, ports] {
+      #expect(TunnelControl(bytes + [7])?.encoded() == bytes)
+      for count in 0..<bytes.count { #expect(TunnelControl(bytes.prefix(count)) == nil) }
+    }
+    #expect(TunnelControl([0, 3, 77]) == .translation(77))
+    #expect(TunnelControl([0, 4, 0, 0, 0, 9]) == nil && TunnelControl([0, 4, 0, 9, 0, 8]) == nil)
+    #expect(TunnelControl([0, 4, 0, 9, 0, 9]) == .portsOpened(9...9))
+  }
 }

@@ -1,0 +1,100 @@
+// What the NAT in front of this machine does, found by a NATSurvey at start and on each new network, and what follows: how
+// peers are punched, and how often paths are kept open.
+
+import Directory
+import Engine
+import JSON
+import Logging
+import Session
+import Traversal
+import Wire
+
+extension Node {
+  /// RFC 4787 wants mappings to last for two minutes, and some NATs give 30 s: until it is known.
+  static let assumedLifetime: UInt64 = 30_000_000_000
+
+  /// Nanoseconds between frames that keep the NAT's mappings open.
+  var keepaliveGap: UInt64 { NATSurvey.keepalive(lifetime: mappingLifetime ?? Self.assumedLifetime) }
+
+  /// Asks the beacon, for two minutes at most, from sockets of its own. One at a time.
+  func surveyNAT() {
+    guard !isStopping, let beacon, beacon.isIPv4 else { return }
+    guard !isSurveyingNAT else {
+      isNATSurveyDue = true
+      return
+    }
+    isSurveyingNAT = true
+    isNATSurveyDue = false
+    let machine = NATSurvey(beacon: beacon, local: lanAddresses, entropy: entropy.next())
+    let stream = SocketThread.start(machine, name: "pilot-survey", local: engine.localEndpoint.address)
+    Task {
+      for await (news, _) in stream where !isNATSurveyDue { learn(news) }
+      isSurveyingNAT = false
+      if isNATSurveyDue { surveyNAT() }
+    }
+  }
+
+  private func learn(_ news: NATSurvey.News) {
+    switch news {
+    case .translation(let found, let seen):
+      outerAddress = seen.address
+      // Measured before, and a mapping in use says when it is wrong: silence.
+      mappingLifetime = lifetimes[seen.address]
+      guard found != translation else { return }
+      translation = found
+      logger.info("nat", metadata: ["mapping": "\(found.word ?? "unknown")", "seen": "\(seen.address)"])
+      tellOwnNetwork()
+    case .lifetime(let lifetime):
+      guard let lifetime, let outerAddress else { return }
+      if lifetimes.count >= 64 { lifetimes = [:] }
+      lifetimes[outerAddress] = lifetime
+      mappingLifetime = lifetime
+      logger.info(
+        "nat",
+        metadata: [
+          "mapping_lasts_seconds": "\(lifetime / 1_000_000_000)",
+          "keepalive_seconds": "\(keepaliveGap / 1_000_000_000)",
+        ])
+    }
+  }
+
+  /// Another network may have another NAT.
+  func forgetNAT() {
+    translation = .unknown
+    mappingLifetime = nil
+    tellOwnNetwork()
+    surveyNAT()
+  }
+
+  private func tellOwnNetwork() {
+    for peer in peers.values {
+      walk(peer, .ownNetwork(ownNetwork, mayOpenPorts: mayOpenPorts))
+      tellTranslation(to: peer)
+    }
+  }
+
+  /// A peer of our own kind learns whether a punch can do, or ports have to be opened.
+  func tellTranslation(to peer: PeerState) {
+    guard peer.handshake.isAnnouncing, peer.handshake.currentSession != nil, translation != .unknown else { return }
+    sendControl(TunnelControl.translation(translation.rawValue).encoded(), to: peer)
+  }
+
+  func natStatus() -> JSONValue {
+    [
+      "mapping": JSONValue(translation.word),
+      "mapping_seconds": mappingLifetime.map { JSONValue($0 / 1_000_000_000) } ?? .null,
+      "keepalive_seconds": JSONValue(keepaliveGap / 1_000_000_000), "measuring": JSONValue(isSurveyingNAT),
+    ]
+  }
+}
+
+extension PortTranslation {
+  /// In the words of RFC 4787; nil: not known.
+  var word: String? {
+    switch self {
+    case .unknown: nil
+    case .independent: "endpoint-independent"
+    case .dependent: "endpoint-dependent"
+    }
+  }
+}
