@@ -137,9 +137,7 @@ package actor Node {
       stub = nil
       stubProblem = "dns = off"
     } else {
-      stub = StubServer(
-        source: NodeNames(directory: parts.directory),
-        configuration: StubServer.Configuration(interface: parts.engine.interfaceName), logger: logger, group: group)
+      stub = StubServer(source: NodeNames(directory: parts.directory), logger: logger, group: group)
     }
     hostNames = HostNames(
       configuration: configuration, interface: (parts.engine.interfaceName, parts.engine.interfaceIndex), logger: logger
