@@ -15,6 +15,7 @@ final class LookupDesk: Sendable {
 
   private struct State {
     var limiter: QueryLimiter
+    var clients: LocalClients
     var nextID: UInt64 = 0
     var isClosed = false
     /// Lookups under way. A slot is free again only when its task has ended, so that a source that ignores
@@ -30,7 +31,7 @@ final class LookupDesk: Sendable {
   private let state: Mutex<State>
 
   init(
-    source: any NameSource, limiter: QueryLimiter, maximumLookups: Int, timeout: TimeAmount,
+    source: any NameSource, limiter: QueryLimiter, clients: LocalClients, maximumLookups: Int, timeout: TimeAmount,
     counters: NamingCounters, clock: @escaping @Sendable () -> UInt64
   ) {
     self.source = source
@@ -38,13 +39,13 @@ final class LookupDesk: Sendable {
     self.timeout = timeout
     self.counters = counters
     self.clock = clock
-    self.state = Mutex(State(limiter: limiter))
+    self.state = Mutex(State(limiter: limiter, clients: clients))
   }
 
   /// Answers one query.
   ///
   /// - Parameters:
-  ///   - sender: whose allowance pays for it; nil when it cannot be told.
+  ///   - sender: whose allowance pays for it; nobody is answered whose address cannot be told.
   ///   - reply: called exactly once on `loop`, perhaps before this returns. Call from `loop`.
   func take(
     _ bytes: [UInt8], by transport: NameAnswerer.Transport, from sender: IPv6Address?, on loop: any EventLoop,
@@ -54,8 +55,9 @@ final class LookupDesk: Sendable {
     case .udp: counters.add(.queriesUDP)
     case .tcp: counters.add(.queriesTCP)
     }
+    guard let sender, isLocal(sender) else { return drop(.droppedForeign, reply) }
     let now = clock()
-    if let sender, !state.withLock({ $0.limiter.admits(sender, now: now) }) {
+    if !state.withLock({ $0.limiter.admits(sender, now: now) }) {
       return drop(.droppedRateLimit, reply)
     }
     switch NameAnswerer.begin(bytes, by: transport) {
@@ -63,6 +65,12 @@ final class LookupDesk: Sendable {
     case .respond(let response): finish(response, reply)
     case .lookUp(let pending): lookUp(pending, on: loop, reply: reply)
     }
+  }
+
+  /// Whether a program of this machine asks from this address.
+  func isLocal(_ address: IPv6Address) -> Bool {
+    let now = clock()
+    return state.withLock { $0.clients.contains(address, now: now) }
   }
 
   private func lookUp(

@@ -19,6 +19,8 @@ package enum NamingCounter: String, CaseIterable, Sendable {
   case droppedNotQuery = "dropped_not_query"
   /// From source port 0, which nobody can be answered at.
   case droppedSource = "dropped_source"
+  /// From another machine.
+  case droppedForeign = "dropped_foreign"
   case droppedRateLimit = "dropped_rate_limit"
   /// More lookups under way than `maximumLookups`.
   case droppedBusy = "dropped_busy"

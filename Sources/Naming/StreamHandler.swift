@@ -30,6 +30,11 @@ final class StreamHandler: ChannelDuplexHandler {
   private var isFull: Bool { pending >= Self.maximumPending }
 
   func channelActive(context: ChannelHandlerContext) {
+    // Before it can take one of the places.
+    guard let remote = context.remoteAddress.flatMap({ IPv6Address($0) }), desk.isLocal(remote) else {
+      desk.counters.add(.connectionsRefused)
+      return context.close(promise: nil)
+    }
     desk.counters.add(.connectionsAccepted)
     restartIdleTimer(context)
     context.fireChannelActive()

@@ -1,5 +1,4 @@
 // The resolver stub: DNS over UDP and TCP on one address and port. Started and stopped by the node.
-import Glibc
 package import Logging
 package import NIOCore
 import NIOPosix
@@ -14,9 +13,8 @@ package final class StubServer: Sendable {
   package struct Configuration: Sendable {
     /// Must be on an interface of this network namespace when `start` is called.
     package var endpoint: Endpoint
-    /// Name of the interface that carries the address: with it only programs of this machine are heard. The kernel takes
-    /// what they send to that address as coming in there; what other machines send to it comes in elsewhere.
-    package var interface: String?
+    /// The addresses from which programs may ask: those of this machine.
+    package var listClients: @Sendable () -> Set<IPv6Address> = LocalClients.system
     /// Queries a second that one source may keep up, and at once.
     package var queriesPerSecond: UInt32 = 500
     package var burst: UInt32 = 1000
@@ -29,9 +27,8 @@ package final class StubServer: Sendable {
     /// process; nil: they are made here. The server closes them.
     package var sockets: (@Sendable (Endpoint) throws(SocketFailure) -> (datagrams: CInt, streams: CInt))?
 
-    package init(endpoint: Endpoint = Endpoint(address: OverlayMapping.resolver, port: 53), interface: String? = nil) {
+    package init(endpoint: Endpoint = Endpoint(address: OverlayMapping.resolver, port: 53)) {
       self.endpoint = endpoint
-      self.interface = interface
     }
   }
 
@@ -120,10 +117,10 @@ package final class StubServer: Sendable {
       source: source,
       limiter: QueryLimiter(
         rate: configuration.queriesPerSecond, burst: configuration.burst, seed: .random(in: .min ... .max)),
+      clients: LocalClients(list: configuration.listClients),
       maximumLookups: configuration.maximumLookups, timeout: TimeAmount(configuration.lookupTimeout),
       counters: counters, clock: clock)
     var endpoint = configuration.endpoint
-    let interface = configuration.interface
     let made: (datagrams: CInt, streams: CInt)?
     do {
       made = try configuration.sockets?(endpoint)
@@ -135,7 +132,7 @@ package final class StubServer: Sendable {
       let bootstrap = DatagramBootstrap(group: group)
         .channelOption(.socketOption(.so_reuseaddr), value: 0)
         .channelInitializer { channel in
-          channel.bind(toInterface: interface).flatMapThrowing {
+          channel.eventLoop.makeCompletedFuture {
             try channel.pipeline.syncOperations.addHandler(DatagramHandler(desk: desk))
           }
         }
@@ -151,7 +148,6 @@ package final class StubServer: Sendable {
       let bootstrap = ServerBootstrap(group: group)
         .serverChannelOption(.backlog, value: 64)
         .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-        .serverChannelInitializer { $0.bind(toInterface: interface) }
         .childChannelOption(.allowRemoteHalfClosure, value: true)
         .childChannelOption(.maxMessagesPerRead, value: 1)
         .childChannelInitializer { [counters] channel in
@@ -210,17 +206,6 @@ extension NamingError {
 extension SocketAddress {
   init(_ endpoint: Endpoint) throws {
     try self.init(ipAddress: "\(endpoint.address)", port: Int(endpoint.port))
-  }
-}
-
-extension Channel {
-  /// SO_BINDTODEVICE (socket(7)). Does nothing without a name.
-  fileprivate func bind(toInterface name: String?) -> EventLoopFuture<Void> {
-    guard let name, let socket = self as? any SocketOptionProvider else { return eventLoop.makeSucceededVoidFuture() }
-    // IFNAMSIZ bytes, the rest zero.
-    var field: (UInt64, UInt64) = (0, 0)
-    withUnsafeMutableBytes(of: &field) { $0.copyBytes(from: name.utf8.prefix(15)) }
-    return socket.unsafeSetSocketOption(level: .socket, name: .init(rawValue: SO_BINDTODEVICE), value: field)
   }
 }
 

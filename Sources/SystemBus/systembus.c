@@ -12,8 +12,10 @@
 
 #include <systemd/sd-bus.h>
 
-// Microseconds that one call may take: resolved answers within one, or hangs.
-#define PT_CALL_LIMIT (5 * 1000 * 1000)
+// Microseconds that one call may take: resolved answers within milliseconds, or hangs. The node's end waits for one.
+#define PT_CALL_LIMIT (2 * 1000 * 1000)
+// Messages that are taken at once: the rest after a look at who else wants something.
+#define PT_MOST_MESSAGES 256
 
 #define PT_RESOLVED "org.freedesktop.resolve1"
 #define PT_RESOLVED_PATH "/org/freedesktop/resolve1"
@@ -22,7 +24,7 @@
 
 #define PT_FUNCTIONS(f)                                                                                              \
     f(open_system) f(flush_close_unref) f(set_method_call_timeout) f(add_match) f(process) f(get_fd) f(get_events)    \
-    f(get_timeout) f(is_open) f(call) f(error_free) f(get_name_creds) f(creds_get_pid) f(creds_get_uid)              \
+    f(get_timeout) f(is_open) f(call) f(error_free) f(get_name_creds) f(creds_get_pid) f(creds_get_euid)              \
     f(creds_unref) f(message_new_method_call) f(message_set_auto_start) f(message_append) f(message_append_array)    \
     f(message_open_container) f(message_close_container) f(message_unref) f(message_read) f(message_read_array)      \
     f(message_enter_container) f(message_exit_container) f(message_skip)
@@ -114,8 +116,8 @@ static int until(sd_bus *bus, int limit) {
 }
 
 static uint32_t drain(pt_bus *bus) {
-    int result;
-    while ((result = sd.process(bus->bus, NULL)) > 0) {}
+    int result = 1;
+    for (int count = 0; count < PT_MOST_MESSAGES && result > 0; count++) result = sd.process(bus->bus, NULL);
     uint32_t seen = bus->seen;
     bus->seen = 0;
     if (result < 0 || sd.is_open(bus->bus) <= 0) seen |= PT_BUS_LOST;
@@ -148,14 +150,14 @@ static int32_t fail_with(pt_bus_problem *problem, int result, sd_bus_error *erro
 
 int32_t pt_resolved_find(pt_bus *bus, uint32_t *pid, uint32_t *user, pt_bus_problem *problem) {
     sd_bus_creds *creds = NULL;
-    int result = sd.get_name_creds(bus->bus, PT_RESOLVED, SD_BUS_CREDS_PID | SD_BUS_CREDS_UID, &creds);
+    int result = sd.get_name_creds(bus->bus, PT_RESOLVED, SD_BUS_CREDS_PID | SD_BUS_CREDS_EUID, &creds);
     if (result == -ENXIO || result == -ESRCH) return 0;
     if (result < 0) return fail(problem, NULL, strerror(-result));
     pid_t process = 0;
     uid_t uid = (uid_t)-1;
-    // A bus behind a proxy may not tell; then nobody knows.
+    // dbus-daemon tells the effective user only. A bus behind a proxy may tell nothing; then nobody knows.
     sd.creds_get_pid(creds, &process);
-    sd.creds_get_uid(creds, &uid);
+    sd.creds_get_euid(creds, &uid);
     sd.creds_unref(creds);
     *pid = process > 0 ? (uint32_t)process : 0;
     *user = (uint32_t)uid;

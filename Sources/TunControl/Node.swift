@@ -170,11 +170,12 @@ package actor Node {
       stub = nil
       stubProblem = "dns = off"
     } else {
-      var stubSettings = StubServer.Configuration(interface: parts.engine.interfaceName)
+      var stubSettings = StubServer.Configuration()
       if let namespace = parts.namespace {
-        // The interface is not where this process is.
-        stubSettings.interface = nil
         stubSettings.sockets = { endpoint throws(StubServer.SocketFailure) in try namespace.resolverSockets(endpoint) }
+        stubSettings.listClients = {
+          (try? namespace.inside { () throws(LinkError) in LocalClients.system() }) ?? []
+        }
       }
       stub = StubServer(
         source: NodeNames(directory: parts.directory), configuration: stubSettings, logger: logger, group: group)

@@ -18,7 +18,9 @@ enum ResolvedPlace {
     // Without the right to look into its process: its sockets are in the list of this namespace, or not.
     let lists = ["/proc/self/net/udp", "/proc/self/net/udp6"].map { (try? SmallFile.read($0)) ?? [] }
     if lists.contains(where: { holdsSocket(user: user, list: $0) }) || insists { return .here }
-    return .elsewhere("systemd-resolved has no socket in this network namespace")
+    return .elsewhere(
+      "systemd-resolved has no socket in this network namespace (where it serves this one all the same: --dns resolved)"
+    )
   }
 
   /// nil when it cannot be told: no such process in our view, or one that we may not look into.

@@ -46,10 +46,7 @@ enum ResolverAdvice {
     case .noBus(let reason):
       return ControlError("resolved_unavailable", "systemd-resolved cannot be asked: no system bus (\(reason))")
     case .absent: return ControlError("resolved_unavailable", "systemd-resolved does not run")
-    case .elsewhere(let reason):
-      return ControlError(
-        "resolved_unavailable", reason,
-        hint: "run the node in the same network namespace; if it does, insist with --dns resolved")
+    case .elsewhere(let reason): return ControlError("resolved_unavailable", reason)
     case .failed(let problem): return explain(problem, interface: interface)
     }
   }

@@ -26,6 +26,7 @@ struct ResolverFile: Sendable, Equatable {
 
   /// Checks that the path can be written and is not someone else's.
   init(_ named: String) throws(ControlError) {
+    guard named.hasPrefix("/"), !named.contains("\0") else { throw Self.unusable(named, "not a whole path") }
     self.named = named
     if let real = realpath(named, nil) {
       path = String(cString: real)

@@ -50,6 +50,9 @@ package enum StatusForms {
     rows.append(["access", data.flag("public") ? "public: every node may connect" : "private: trusted peers only"])
     lines.append(TextForms.table(rows, indent: "  "))
     for warning in data.items("warnings").compactMap(\.text) { lines.append("  ! " + TextForms.plain(warning)) }
+    let advice = (data["names"] ?? [:]).items("advice").compactMap(\.text)
+    if !advice.isEmpty { lines.append("    to have programs find NAME.pilot, add one of these:") }
+    for line in advice { lines.append("      \(line)") }
     lines.append("")
     lines.append(peers(data))
     let drops = (data["drops"]?.object ?? [:]).filter { $0.value.integer ?? 0 > 0 }.sorted { $0.key < $1.key }

@@ -94,6 +94,8 @@ extension KernelTests {
           let outcome = try fleet.router.run(words)
           #expect(!outcome.isSuccess && !outcome.output.contains("status:"), "\(outcome)")
           #expect(try alpha.run(words).output.contains(alpha.ipv6))
+          let other = words + ["-b", "fd77:0:0:\(hop)::2"]
+          #expect(try alpha.run(other).output.contains(alpha.ipv6), "a program that asks from another address of ours")
         }
       }
     }

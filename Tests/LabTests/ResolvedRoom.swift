@@ -48,6 +48,7 @@ final class ResolvedRoom {
   }
 
   func killResolved() { resolved?.end(SIGKILL) }
+  func freezeResolved() { resolved?.send(SIGSTOP) }
   func killBus() { bus?.end(SIGKILL) }
 
   func resolvectl(_ words: String...) throws -> Outcome {

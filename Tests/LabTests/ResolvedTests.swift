@@ -88,6 +88,8 @@ extension KernelTests {
       try Fleet.with { fleet in
         let room = try ResolvedRoom(fleet, "alpha")
         try room.startResolved()
+        // As under the unit file: it may not look into resolved's process.
+        room.node.prefix += ["setpriv", "--bounding-set", "-sys_ptrace", "--"]
         try room.node.start()
         try room.waitForNames()
 
@@ -136,6 +138,22 @@ extension KernelTests {
           try room.names()["proof"]["ok"].isTrue ? true : nil
         }
         #expect(try room.names()["advice"].list.isEmpty)
+      }
+    }
+
+    @Test("a resolved that hangs holds up neither the start of a node nor its end")
+    func hangs() throws {
+      try Fleet.with { fleet in
+        let room = try ResolvedRoom(fleet, "alpha")
+        try room.startResolved()
+        room.freezeResolved()
+        try room.node.start()
+        let names = try room.names()
+        #expect(names["state"].text == "failed" && !names["proof"]["ok"].isTrue, "\(names)")
+        room.node.program?.send(SIGTERM)
+        let outcome = try #require(room.node.program).wait(within: 10)
+        #expect(outcome.status == 0, "\(outcome)")
+        room.killResolved()
       }
     }
 

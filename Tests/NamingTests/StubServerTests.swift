@@ -89,6 +89,36 @@ import Wire
     }
   }
 
+  @Test("a source that is no address of this machine gets silence by UDP and a closed connection by TCP")
+  func strangers() async throws {
+    let lists = Atomic<Int>(0)
+    let isHome = Atomic(false)
+    let now = Atomic<UInt64>(1_000_000_000)
+    let home = IPv6Address(high: 0, low: 1)
+    try await withStub(
+      TableSource(),
+      {
+        $0.listClients = {
+          lists.add(1, ordering: .relaxed)
+          return isHome.load(ordering: .relaxed) ? [home] : []
+        }
+      }, clock: { now.load(ordering: .relaxed) }
+    ) { stub in
+      let udp = try #require(Client(stub.endpoint))
+      for _ in 1...20 { await udp.send(query("pilot", .soa)) }
+      while stub.counters[.droppedForeign] < 20 { await Task.yield() }
+      let tcp = try #require(Client(stub.endpoint, stream: true))
+      let end = await tcp.receive()
+      #expect(end == nil || end == [])
+      #expect(stub.counters[.connectionsRefused] == 1)
+      #expect(lists.load(ordering: .relaxed) == 1, "strangers do not make it list addresses again and again")
+      // The address comes to this machine.
+      isHome.store(true, ordering: .relaxed)
+      now.store(3_000_000_000, ordering: .relaxed)
+      #expect(await udp.exchange(query("pilot", .soa))?.responseCode == .noError)
+    }
+  }
+
   @Test("above its rate a source gets silence, counted, until time passes")
   func rateLimit() async throws {
     let now = Atomic<UInt64>(1_000_000_000)
