@@ -18,6 +18,7 @@
 import Directory
 import Engine
 import Gateway
+import LinkIO
 import Logging
 import Naming
 import NIOCore

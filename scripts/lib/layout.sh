@@ -16,7 +16,7 @@ package_of() {
 # layout BIN GENERATED PREFIX UNITS [ZSH]: one line for each file: package, mode, source, destination. GENERATED is what
 # scripts/reference wrote; UNITS is the folder of unit files, ZSH that of zsh's completions below PREFIX.
 layout() {
-  local bin=$1 generated=$2 prefix=$3 units=$4 zsh=${5:-share/zsh/site-functions} name file
+  local bin=$1 generated=$2 prefix=$3 units=$4 zsh=${5:-share/zsh/site-functions} name file file_place
   for name in "${programs[@]}"; do
     echo "$(package_of "$name") 755 $bin/$name $prefix/bin/$name"
     echo "$(package_of "$name") 644 $generated/completions/$name.bash $prefix/share/bash-completion/completions/$name"
@@ -38,6 +38,10 @@ layout() {
         name=${name%%.*} && echo "$(package_of "$name") 644 $file $prefix/lib/sysusers.d/$name.conf" ;;
       *.tmpfiles | *tmpfiles.conf | tmpfiles.d/*.conf)
         name=${name%%.*} && echo "$(package_of "$name") 644 $file $prefix/lib/tmpfiles.d/$name.conf" ;;
+      *.rules)
+        # polkit reads no other folders.
+        file_place=$prefix/share && [[ $prefix == */usr || $prefix == usr ]] || file_place=/etc
+        echo "$(package_of "$name") 644 $file $file_place/polkit-1/rules.d/50-$name" ;;
       *) fail "nobody knows where $file is installed" "add its kind to scripts/lib/layout.sh" ;;
     esac
   done
