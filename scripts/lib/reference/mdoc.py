@@ -59,13 +59,18 @@ def head(name, section, description):
 
 def date():
     """Of the commit, so that two builds give the same page."""
-    seconds = os.environ.get("SOURCE_DATE_EPOCH")
-    if not seconds:
-        folder = os.path.dirname(os.path.abspath(__file__))
-        run = subprocess.run(["git", "-C", folder, "log", "-1", "--format=%ct"], capture_output=True, text=True)
-        seconds = run.stdout.strip() if run.returncode == 0 else "0"
+    seconds = os.environ.get("SOURCE_DATE_EPOCH") or commit_time() or os.path.getmtime(__file__)
     day = datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc)
     return f"{day:%B} {day.day}, {day.year}"
+
+
+def commit_time():
+    """Nothing without git, or outside a checkout."""
+    line = ["git", "-C", os.path.dirname(os.path.abspath(__file__)), "log", "-1", "--format=%ct"]
+    try:
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def option(argument):
