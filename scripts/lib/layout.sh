@@ -4,7 +4,8 @@
 programs=(pilot-tun pilotctl pilot-rendezvous)
 
 # Pages that help who runs a node; those for who changes it stay in the repository.
-guides=(commands configuration containers drops errors install interop nat-traversal permissions systemd trust)
+guides=(commands comparison configuration containers drops errors fleet getting-started install interop logs metrics
+  nat-traversal permissions rendezvous rootless security systemd troubleshooting trust)
 
 # package_of FILE: which of the two packages a program, unit, page or completion belongs to.
 package_of() {
