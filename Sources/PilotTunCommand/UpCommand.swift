@@ -2,6 +2,7 @@
 // `pilot-tun run`, too.
 
 import ArgumentParser
+import Telemetry
 import TunControl
 
 struct Up: AsyncParsableCommand {

@@ -4,6 +4,7 @@ import Directory
 import Engine
 import Logging
 import Session
+import Telemetry
 import Traversal
 import Wire
 

@@ -5,6 +5,7 @@ import Directory
 import Engine
 import Gateway
 import JSON
+import LinkIO
 import Naming
 import Session
 package import Telemetry

@@ -5,6 +5,7 @@ import Directory
 package import JSON
 import Logging
 import ServiceManager
+import Settings
 import Telemetry
 
 /// What became of one changed setting.

@@ -90,7 +90,8 @@ extension KernelTests {
           "metrics": samples.keys.joined(separator: "\n"),
         ]
         for (name, text) in texts {
-          #expect(!text.isEmpty)
+          // The rendezvous has little to say.
+          #expect(!text.isEmpty || name == "rendezvous", "\(name)")
           for secret in secrets + [identity] { #expect(!text.contains(secret), "a secret in \(name)") }
         }
         let lines = (beta.program?.errorText ?? "").split(separator: "\n")

@@ -49,7 +49,7 @@ struct BugreportTests {
     #expect(redactor.clean("Secret: abc, d") == "Secret: (redacted), d")
     #expect(redactor.clean("--network 7:tok --mtu 3") == "--network 7:(redacted) --mtu 3")
     #expect(redactor.clean("PILOT_TUN_NETWORK=7:tok") == "PILOT_TUN_NETWORK=7:(redacted)")
-    #expect(redactor.clean("network 7 0:0001.0000.002A 7:@/etc/x") == "network 7 0:0001.0000.002A 7:@/etc/x")
+    #expect(redactor.clean("network 7 0:0000.0001.1852 7:@/etc/x") == "network 7 0:0000.0001.1852 7:@/etc/x")
     #expect(redactor.clean("admin-token-file  none\nmtu 3") == "admin-token-file  none\nmtu 3")
   }
 

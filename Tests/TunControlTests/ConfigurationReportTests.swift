@@ -74,7 +74,8 @@ struct ConfigurationReportTests {
       for wrong in ["7:@\(folder)/none", "0:s3cret", "7:@\(folder)/open"] {
         try write("s3cret-open", folder + "/open", mode: 0o644)
         layers.file[.networks] = SettingValue([wrong], origin: "here")
-        do {
+        layers.environment = [:]
+        do throws(ControlError) {
           _ = try NodeConfiguration(layers)
           Issue.record("\(wrong) was taken")
         } catch {

@@ -3,6 +3,7 @@
 import Directory
 import Glibc
 import Logging
+import Telemetry
 import Testing
 import Wire
 

@@ -27,6 +27,7 @@ layout() {
   done
   echo "pilot-tun 644 $generated/man/pilot-tun.toml.5 $prefix/share/man/man5/pilot-tun.toml.5"
   echo "pilot-tun 644 $root/docs/config.toml.example $prefix/share/pilot-tun/config.toml.example"
+  echo "pilot-rendezvous 644 $root/docs/rendezvous.toml.example $prefix/share/pilot-rendezvous/config.toml.example"
   echo "pilot-tun 644 $root/README.md $prefix/share/doc/pilot-tun/README.md"
   for name in "${guides[@]}"; do echo "pilot-tun 644 $root/docs/$name.md $prefix/share/doc/pilot-tun/$name.md"; done
   for file in "$root"/systemd/* "$root"/systemd/*.d/*; do
