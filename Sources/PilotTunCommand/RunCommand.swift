@@ -3,6 +3,7 @@
 
 import ArgumentParser
 import Glibc
+import Telemetry
 import TunControl
 
 struct Run: ParsableCommand {
