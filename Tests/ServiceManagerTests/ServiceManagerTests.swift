@@ -76,7 +76,9 @@ import Testing
     let manager = try Manager()
     let kept = pt_memory_file("kept")
     defer { close(kept) }
-    #expect(pt_memory_file_write(kept, [1, 2, 3], 3) == 0)
+    let content: [UInt8] = [1, 2, 3]
+    let isWritten = pt_memory_file_write(kept, content, content.count) == 0
+    #expect(isWritten)
     ServiceNotifier(environment: ["NOTIFY_SOCKET": manager.name], process: 1).keep(kept, as: "peers")
     let (text, descriptor) = try manager.next()
     #expect(text == "FDSTORE=1\nFDPOLL=0\nFDNAME=peers")
