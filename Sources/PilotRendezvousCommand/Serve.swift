@@ -128,7 +128,8 @@ struct Serve: AsyncParsableCommand {
     let format = settings["log_format"] ?? "auto"
     guard let form = LogFormat(rawValue: format) else { throw invalid("log-format", format) }
     LogOutput.bootstrap(
-      level: try level(settings), format: form, identifier: "pilot-rendezvous", environment: ProcessInfo.processInfo.environment)
+      level: try level(settings), format: form, identifier: "pilot-rendezvous",
+      environment: ProcessInfo.processInfo.environment)
   }
 
   /// The one line that says it works, on standard output.

@@ -96,7 +96,8 @@ extension Setting {
       SettingDeclaration(
         rawValue, .choice(HardNATMode.allCases.map(\.rawValue)), standard: "`auto`",
         summary: "Open many ports where a punch cannot connect: auto or off (default auto).",
-        meaning: "between a symmetric NAT and one that filters by port, one end opens 32 to 256 ports for some seconds and "
+        meaning:
+          "between a symmetric NAT and one that filters by port, one end opens 32 to 256 ports for some seconds and "
           + "the other tries up to 1,024, at most every two minutes and ever more rarely "
           + "([nat-traversal.md](nat-traversal.md)); `off`: such pairs stay relayed",
         example: #""auto""#)

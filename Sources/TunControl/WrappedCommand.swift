@@ -85,7 +85,8 @@ package final class WrappedCommand: Sendable {
     var environment = environment
     environment[Setting.controlSocket.environmentName] = configuration.controlSocket
     let variables = environment.map { "\($0.key)=\($0.value)" }
-    let resolver = configuration.dns == .off ? nil : CommandResolverFile.make(in: configuration.stateDirectory, logger: logger)
+    let resolver =
+      configuration.dns == .off ? nil : CommandResolverFile.make(in: configuration.stateDirectory, logger: logger)
     // The kernel takes the end of this thread for the end of the command's parent: it stays until the command is over.
     DedicatedThread.start("pilot-command") { [self] in
       let outcome = run(variables, resolver)
