@@ -25,6 +25,8 @@ struct Serve: AsyncParsableCommand {
   var advertisedBeacon: String?
   @Option(help: "PEM file: with it and --tls-key the registry port speaks TLS as well.") var tlsCertificate: String?
   @Option(help: "PEM file: the key of the certificate.") var tlsKey: String?
+  @Option(help: "TLS for nodes without UDP: ADDRESS:PORT or off. Default: [::]:443 with a certificate.")
+  var tlsListen: String?
   @Option(help: "trace, debug, info, notice, warning, error or critical. Default: info") var logLevel: String?
   @Option(help: "text or json. Default: text") var logFormat: String?
   @Flag(help: "Print the ready line and failures as JSON.") var json = false
@@ -62,8 +64,7 @@ struct Serve: AsyncParsableCommand {
     let flags: [(String, String?)] = [
       ("state_dir", stateDir), ("registry_listen", registryListen), ("beacon_listen", beaconListen),
       ("http_listen", httpListen), ("advertised_beacon", advertisedBeacon), ("tls_certificate", tlsCertificate),
-      ("tls_key", tlsKey), ("log_level", logLevel),
-      ("log_format", logFormat),
+      ("tls_key", tlsKey), ("tls_listen", tlsListen), ("log_level", logLevel), ("log_format", logFormat),
     ]
     for case (let name, let value?) in flags { try settings.set(name, [value]) }
     if !network.isEmpty { try settings.set("networks", network) }
@@ -79,13 +80,16 @@ struct Serve: AsyncParsableCommand {
         "state_dir": configuration.stateDirectory, "version": RendezvousServer.version,
       ]
       data["http"] = bound.http?.description
+      data["tls"] = bound.tls?.description
       data["certificate_pin"] = bound.certificatePin
       let object: [String: Any] = ["status": "ok", "data": data]
       let bytes = try? JSONSerialization.data(
         withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
       line = String(decoding: bytes ?? Data(), as: UTF8.self)
     } else {
-      let page = bound.http.map { ", status page \($0) (http)" } ?? ""
+      let page =
+        (bound.tls.map { ", nodes without UDP \($0) (tls)" } ?? "")
+        + (bound.http.map { ", status page \($0) (http)" } ?? "")
       line =
         "pilot-rendezvous ready: registry \(bound.registry) (tcp), beacon \(bound.beacon) (udp)\(page), "
         + "state \(configuration.stateDirectory)"

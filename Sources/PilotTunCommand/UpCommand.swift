@@ -59,6 +59,17 @@ struct Up: AsyncParsableCommand {
   var tag: [String] = []
   @Flag(help: "Never talk to peers directly, only through the beacon.")
   var relayOnly = false
+  @Option(help: "How to reach the rendezvous: auto, udp or tls (default auto: TLS where UDP is blocked).")
+  var transport: String?
+  @Option(
+    help: ArgumentHelp("Where the rendezvous listens for TLS (default: its host, port 443).", valueName: "host[:port]"))
+  var rendezvousTls: String?
+  @Option(help: ArgumentHelp("HTTP proxy for TLS, or none (default HTTPS_PROXY).", valueName: "url"))
+  var proxy: String?
+  @Option(help: ArgumentHelp("Prints the proxy's credentials; run again when they are refused.", valueName: "command"))
+  var proxyCredentialsCommand: String?
+  @Option(help: ArgumentHelp("Authorities to trust instead of the system's (PEM).", valueName: "file"))
+  var tlsCaFile: String?
   @Option(help: "Names: auto, resolved or off (default auto).")
   var dns: String?
   @Option(help: ArgumentHelp("Serve counters for Prometheus over HTTP.", valueName: "address:port"))
@@ -85,7 +96,8 @@ struct Up: AsyncParsableCommand {
       .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
       .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,
       .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
-      .portMapping: portMapping,
+      .portMapping: portMapping, .transport: transport, .rendezvousTLS: rendezvousTls, .proxy: proxy,
+      .proxyCredentialsCommand: proxyCredentialsCommand, .tlsCAFile: tlsCaFile,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
     ]
     var flags = single.compactMapValues { $0.map { [$0] } }

@@ -11,6 +11,7 @@ package struct RendezvousSettings: Sendable {
     ("state_dir", "a directory"), ("registry_listen", "ADDRESS:PORT"), ("beacon_listen", "ADDRESS:PORT"),
     ("http_listen", "ADDRESS:PORT"), ("advertised_beacon", "ADDRESS:PORT"), ("admin_token", "a text"),
     ("admin_needs_tls", "true or false"), ("tls_certificate", "a PEM file"), ("tls_key", "a PEM file"),
+    ("tls_listen", "ADDRESS:PORT or off"),
     ("networks", "NAME:open or NAME:token:SECRET, several"), ("exempt_sources", "addresses or ADDRESS/LENGTH, several"),
     ("believe_local_clients", "true or false"), ("bind_changes_to_host", "true or false"),
     ("group_connections", "true or false"), ("connections", "a number"), ("connections_per_source", "a number"),
@@ -75,6 +76,13 @@ package struct RendezvousSettings: Sendable {
     result.adminToken = self["admin_token"]
     result.tlsCertificate = self["tls_certificate"]
     result.tlsKey = self["tls_key"]
+    if self["tls_listen"] == "off" {
+      result.tlsListen = nil
+    } else if let endpoint = try endpoint("tls_listen") {
+      result.tlsListen = (endpoint: endpoint, isDefault: false)
+    } else if result.tlsCertificate != nil {
+      result.tlsListen = (endpoint: Endpoint(address: IPv6Address(high: 0, low: 0), port: 443), isDefault: true)
+    }
     if let flag = try flag("admin_needs_tls") { result.adminNeedsTLS = flag }
     if let flag = try flag("believe_local_clients") { result.believesLocalClients = flag }
     if let flag = try flag("bind_changes_to_host") { result.bindsChangesToHost = flag }

@@ -27,7 +27,7 @@ extension Node {
       }
     }
     lanAddresses = LocalAddresses.list(except: configuration.interface)
-    await findBeacon()
+    await findBeaconSoon()
     await discoverBeforeRegistration()
     await directory.announce(announcement)
     await connectTrustMessages()
@@ -49,6 +49,7 @@ extension Node {
     timer?.cancel()
     await stub?.stop()
     await leaveMappingServer()
+    await tls.detour?.close()
     await stopGateway(streams)
     tell(.stop)
     await withCheckedContinuation { continuation in
@@ -73,10 +74,17 @@ extension Node {
     for await _ in readiness { return }
   }
 
+  /// Where UDP is blocked, so is the resolver, often: its name may take long not to be found.
+  private func findBeaconSoon() async {
+    guard configuration.tls != nil else { return await findBeacon() }
+    Task { await findBeacon() }
+    for _ in 0..<80 where udpBeacon == nil && beaconProblem == nil { try? await Task.sleep(for: .milliseconds(25)) }
+  }
+
   /// Gives the beacon a moment, so that the first registration already carries the endpoint it sees.
   private func discoverBeforeRegistration() async {
-    guard beacon != nil else { return }
     discover()
+    guard beacon != nil else { return }
     for _ in 0..<20 where observed == nil { try? await Task.sleep(for: .milliseconds(25)) }
   }
 
@@ -138,6 +146,7 @@ extension Node {
       logOnce("link \(error.message)", level: .error, "\(error.message)")
     }
     for peer in peers.values { refreshRecord(of: peer.node) }
+    steer(.registered)
     await startStub()
     becomeReady()
   }

@@ -48,9 +48,10 @@ extension Node {
     peer.enginePath = path
     tell(.setPath(peer.index, path))
     tally("path-changes")
+    let word = peer.path.path == .relay ? relayWord : "\(peer.path.path)"
     logger.info(
       "path",
-      metadata: ["peer": "\(peer.address)", "path": "\(peer.path.path)", "cause": "\(peer.path.reason.rawValue)"])
+      metadata: ["peer": "\(peer.address)", "path": "\(word)", "cause": "\(peer.path.reason.rawValue)"])
     // What worked is where the next start tries first.
     if case .direct(let endpoint) = path, peer.handshake.isConfirmed {
       store.noteEndpoint(endpoint, of: peer.node)

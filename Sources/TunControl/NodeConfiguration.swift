@@ -2,6 +2,7 @@
 
 package import Directory
 package import Logging
+package import TLSTransport
 package import Wire
 
 /// A host (name or address) and a port, as the user wrote it. Resolved when it is dialled.
@@ -69,6 +70,9 @@ package struct NodeConfiguration: Sendable {
   package var networks: [NetworkMembership] = []
   package var tags: [String] = []
   package var isRelayOnly = false
+  package var transport = TransportMode.auto
+  /// The rendezvous by TLS; nil: never.
+  package var tls: TLSSettings?
   package var dns = DNSMode.auto
   package var metrics: HostPort?
   package var logLevel = Logger.Level.info
@@ -76,6 +80,7 @@ package struct NodeConfiguration: Sendable {
 
   package static let registryPort: UInt16 = 9000
   package static let beaconPort: UInt16 = 9001
+  package static let tlsPort: UInt16 = 443
 
   /// Whether the node brings its own rendezvous along.
   package var isRendezvousEmbedded: Bool { registry == nil }
@@ -100,6 +105,8 @@ package struct NodeConfiguration: Sendable {
     isPublic = try reader.flag(.isPublic)
     trustAutoApprove = try reader.flag(.trustAutoApprove)
     isRelayOnly = try reader.flag(.relayOnly)
+    transport = try reader.choice(.transport) ?? transport
+    tls = try reader.tls(registry: registry, transport: transport)
     networks = try reader.networks()
     tags = try reader.tags()
     dns = try reader.choice(.dns) ?? dns
