@@ -15,6 +15,8 @@ let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioTLS: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioHTTP: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
+let nioTLSEvents: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let database: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
@@ -71,15 +73,17 @@ var rooms: [Room] = [
   room("Directory", ["Wire", "JSON", "Session"], [nioCore, nioPosix, logging]),
   room("Naming", ["Wire"], [nioCore, nioPosix, logging]),
   room(
-    "Rendezvous", ["Settings", "Telemetry", "Wire", "Session", "Shim"],
-    [nioCore, nioPosix, nioTLS, nioHTTP, logging, database]),
+    "TLSTransport", ["Wire", "JSON"], [nioCore, nioPosix, nioTLS, nioTLSEvents, nioHTTP, nioWebSocket]),
+  room(
+    "Rendezvous", ["Settings", "Telemetry", "Wire", "Session", "Shim", "TLSTransport"],
+    [nioCore, nioPosix, nioTLS, nioHTTP, nioWebSocket, logging, database]),
   room(
     "TunControl",
     [
       "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "UPnPClient", "Streams",
       "SystemBus", "ServiceManager",
       "LocalSocket", "Services",
-      "Gateway", "Directory", "Naming", "Rendezvous", "Settings", "Telemetry",
+      "Gateway", "Directory", "Naming", "Rendezvous", "Settings", "Telemetry", "TLSTransport",
     ],
     [nioCore, nioPosix, nioHTTP, logging, toml]),
   room(
@@ -109,8 +113,11 @@ var rooms: [Room] = [
     [nioCore, nioPosix, logging], kind: .tests),
   room("NamingTests", ["SeededRandom", "Naming", "Wire"], [logging], kind: .tests),
   room(
-    "RendezvousTests", ["SeededRandom", "Rendezvous", "Wire", "Session"], [nioCore, nioPosix, logging, database],
-    kind: .tests),
+    "TLSTransportTests", ["SeededRandom", "TLSTransport", "Wire"],
+    [nioCore, nioPosix, nioHTTP, nioWebSocket, .product(name: "NIOEmbedded", package: "swift-nio")], kind: .tests),
+  room(
+    "RendezvousTests", ["SeededRandom", "Rendezvous", "Wire", "Session", "TLSTransport"],
+    [nioCore, nioPosix, logging, database], kind: .tests),
   room(
     "TunControlTests",
     [

@@ -1,5 +1,5 @@
 // What peers say on port 444: no crash, strict types, and what is written fits and is read.
-// fuzz-modules: Wire=Sources/Wire JSON=Sources/JSON Directory=Sources/Directory/Base64.swift,Sources/Directory/TrustMessage.swift
+// fuzz-modules: Wire=Sources/Wire JSON=Sources/JSON Directory=Sources/Directory/TrustMessage.swift
 // fuzz-files: Fuzz/TrustEntries.swift
 
 @_cdecl("LLVMFuzzerTestOneInput")

@@ -94,7 +94,7 @@ package actor Directory {
     self.logger = logger
     client = RegistryClient(
       host: configuration.registryHost, port: configuration.registryPort, identity: { store.identity },
-      timing: configuration.timing, group: group)
+      timing: configuration.timing, detour: configuration.detour, group: group)
     (events, publish) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4096))
     wantedHostname = configuration.hostname
     tags = configuration.tags

@@ -44,6 +44,8 @@ package struct DirectoryConfiguration: Sendable {
   /// Sent as `version` with the registration.
   package var version: String
   package var timing: DirectoryTiming
+  /// Another way to the registry, where its port is not reached.
+  package var detour: RegistryDetour?
 
   package init(
     registryHost: String, registryPort: UInt16 = 9000, hostname: String? = nil, tags: [String] = [],

@@ -16,6 +16,8 @@ package actor RegistryClient {
 
   private let timing: DirectoryTiming
   private let group: any EventLoopGroup
+  private let detour: RegistryDetour?
+  private var detourTiming = DetourTiming()
   private let closed: AsyncStream<DirectoryError>.Continuation
   private var connection: RegistryConnection?
   private var dial: (number: UInt64, task: Task<Result<RegistryConnection, DirectoryError>, Never>)?
@@ -31,7 +33,7 @@ package actor RegistryClient {
 
   package init(
     host: String, port: UInt16, identity: (@Sendable () -> Identity)? = nil,
-    timing: DirectoryTiming = DirectoryTiming(),
+    timing: DirectoryTiming = DirectoryTiming(), detour: RegistryDetour? = nil,
     group: any EventLoopGroup = .singletonMultiThreadedEventLoopGroup
   ) {
     self.host = host.hasPrefix("[") && host.hasSuffix("]") ? String(host.dropFirst().dropLast()) : host
@@ -39,6 +41,7 @@ package actor RegistryClient {
     self.identity = identity
     self.timing = timing
     self.group = group
+    self.detour = detour
     (closes, closed) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4))
   }
 
@@ -46,6 +49,9 @@ package actor RegistryClient {
   package func connect() async throws(DirectoryError) {
     _ = try await current()
   }
+
+  /// The present connection goes by the detour.
+  package var isByDetour: Bool { connection != nil && detourTiming.isPreferred }
 
   /// Number of the present connection, counted up from 1; nil without one.
   package var connectionNumber: UInt64? { connection == nil ? nil : currentNumber }
@@ -108,9 +114,11 @@ package actor RegistryClient {
 
   private func open(number: UInt64) async -> Result<RegistryConnection, DirectoryError> {
     let result: Result<RegistryConnection, DirectoryError>
+    let headStart = detourTiming.headStart(detour, now: .now)
     do throws(DirectoryError) {
-      let link = try await RegistryConnection.open(
-        host: host, port: port, timing: timing, group: group, identity: identity
+      let (link, isDetour) = try await RegistryConnection.open(
+        host: host, port: port, timing: timing, group: group, detour: detour,
+        headStart: headStart, identity: identity
       ) {
         [weak self] error in
         guard let self else { return }
@@ -120,10 +128,12 @@ package actor RegistryClient {
         await link.close()
         throw DirectoryError(.registryUnreachable, "the directory service has stopped")
       }
+      detourTiming.connected(byDetour: isDetour)
       if endedEarly.remove(number) == nil { connection = link }
       currentNumber = number
       result = .success(link)
     } catch {
+      if headStart != nil { detourTiming.failed(now: .now) }
       result = .failure(error)
     }
     if dial?.number == number { dial = nil }

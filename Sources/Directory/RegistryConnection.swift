@@ -22,40 +22,65 @@ final class RegistryConnection: Sendable {
     self.identity = identity
   }
 
-  /// Dials. Host names are resolved by NIO on a thread of its own; IPv4 and IPv6 are raced (RFC 8305).
+  /// Dials, by the detour as well when `headStart` says so. Host names are resolved by NIO on a thread of its own; IPv4
+  /// and IPv6 are raced (RFC 8305).
   static func open(
-    host: String, port: UInt16, timing: DirectoryTiming, group: any EventLoopGroup,
-    identity: (@Sendable () -> Identity)?,
+    host: String, port: UInt16, timing: DirectoryTiming, group: any EventLoopGroup, detour: RegistryDetour?,
+    headStart: Duration?, identity: (@Sendable () -> Identity)?,
     onClose: @escaping @Sendable (DirectoryError) -> Void
-  ) async throws(DirectoryError) -> RegistryConnection {
+  ) async throws(DirectoryError) -> (connection: RegistryConnection, isDetour: Bool) {
     let replyTimeout = TimeAmount(timing.replyTimeout)
+    let plain: @Sendable () async throws -> any Channel = {
+      try await dial(host: host, port: port, timing: timing, group: group)
+    }
+    do {
+      let winner: RegistryRace.Winner
+      if let detour, headStart != nil {
+        let eventLoop = group.next()
+        winner = try await RegistryRace.run(
+          headStart: headStart, plain: detour.isOnly ? nil : plain, detour: { try await detour.dial(eventLoop) })
+      } else {
+        winner = RegistryRace.Winner(channel: try await plain(), isDetour: false)
+      }
+      // Only now, as the end of a connection that lost the race is no news. A registry says nothing before it is asked.
+      let channel = winner.channel
+      try await channel.eventLoop.submit {
+        try channel.pipeline.syncOperations.addHandler(
+          RegistryReplyHandler(replyTimeout: replyTimeout, onClose: onClose))
+      }.get()
+      return (RegistryConnection(channel: channel, identity: identity), winner.isDetour)
+    } catch {
+      throw unreachable(error, host: host, port: port)
+    }
+  }
+
+  private static func dial(
+    host: String, port: UInt16, timing: DirectoryTiming, group: any EventLoopGroup
+  ) async throws -> any Channel {
     let bootstrap = ClientBootstrap(group: group)
       .connectTimeout(TimeAmount(timing.dialTimeout))
       .channelOption(.tcpOption(.tcp_nodelay), value: 1)
       .channelOption(.socketOption(.so_keepalive), value: 1)
-      .channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(
-            RegistryReplyHandler(replyTimeout: replyTimeout, onClose: onClose))
-        }
-      }
     // A dial may take its whole timeout; stopping the node must not wait for it. A channel that comes late is closed.
     let promise = group.any().makePromise(of: (any Channel).self)
     let dialled = bootstrap.connect(host: host, port: Int(port))
     dialled.cascade(to: promise)
     promise.futureResult.whenFailure { _ in dialled.whenSuccess { $0.close(promise: nil) } }
-    do {
-      let channel = try await withTaskCancellationHandler {
-        try await promise.futureResult.get()
-      } onCancel: {
-        promise.fail(CancellationError())
-      }
-      return RegistryConnection(channel: channel, identity: identity)
-    } catch {
-      throw DirectoryError(
-        .registryUnreachable, "no connection to the registry \(host) port \(port): \(Self.reason(error))",
-        hint: "check that pilot-rendezvous runs there and that TCP \(port) is open; the node keeps trying")
+    return try await withTaskCancellationHandler {
+      try await promise.futureResult.get()
+    } onCancel: {
+      promise.fail(CancellationError())
     }
+  }
+
+  private static func unreachable(_ error: any Error, host: String, port: UInt16) -> DirectoryError {
+    let race = error as? RaceFailure ?? RaceFailure(plain: error)
+    var parts: [String] = []
+    if let plain = race.plain { parts.append("\(host) port \(port): \(reason(plain))") }
+    if let other = race.detour { parts.append("by TLS: " + ((other as? any ExplainedError)?.message ?? reason(other))) }
+    return DirectoryError(
+      .registryUnreachable, "no connection to the registry \(parts.joined(separator: "; "))",
+      hint: "check that pilot-rendezvous runs there and that TCP \(port) is open; the node keeps trying")
   }
 
   /// Sends one request and waits for its reply. An error reply is thrown as `DirectoryError.refusal`.

@@ -28,6 +28,7 @@ struct Serve: AsyncParsableCommand {
   @Option(help: .of("admin-token-file", "path")) var adminTokenFile: String?
   @Option(help: .of("tls-certificate", "path")) var tlsCertificate: String?
   @Option(help: .of("tls-key", "path")) var tlsKey: String?
+  @Option(help: .of("tls-listen", "address:port")) var tlsListen: String?
   @Option(help: .of("log-level")) var logLevel: String?
   @Option(help: .of("log-format")) var logFormat: String?
   @Flag(help: "Print the ready line and failures as JSON.") var json = false
@@ -104,7 +105,7 @@ struct Serve: AsyncParsableCommand {
       ("state_dir", stateDir), ("registry_listen", registryListen), ("beacon_listen", beaconListen),
       ("http_listen", httpListen), ("advertised_beacon", advertisedBeacon), ("admin_token_file", adminTokenFile),
       ("tls_certificate", tlsCertificate),
-      ("tls_key", tlsKey), ("log_level", logLevel),
+      ("tls_key", tlsKey), ("tls_listen", tlsListen), ("log_level", logLevel),
       ("log_format", logFormat),
     ]
     for case (let name, let value?) in flags { try settings.set(name, [value]) }
@@ -141,13 +142,16 @@ struct Serve: AsyncParsableCommand {
         "state_dir": configuration.stateDirectory, "version": RendezvousServer.version,
       ]
       data["http"] = bound.http?.description
+      data["tls"] = bound.tls?.description
       data["certificate_pin"] = bound.certificatePin
       let object: [String: Any] = ["status": "ok", "data": data]
       let bytes = try? JSONSerialization.data(
         withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
       line = String(decoding: bytes ?? Data(), as: UTF8.self)
     } else {
-      let page = bound.http.map { ", status page \($0) (http)" } ?? ""
+      let page =
+        (bound.tls.map { ", nodes without UDP \($0) (tls)" } ?? "")
+        + (bound.http.map { ", status page \($0) (http)" } ?? "")
       line =
         "pilot-rendezvous ready: registry \(bound.registry) (tcp), beacon \(bound.beacon) (udp)\(page), "
         + "state \(configuration.stateDirectory)"

@@ -7,10 +7,11 @@ import TunControl
 struct NetcheckCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "netcheck",
-    abstract: "Say what NATs and firewalls do to this machine's UDP; needs no running node.",
+    abstract: "Say what NATs and firewalls do to this machine's UDP, and whether TLS works; needs no running node.",
     discussion: """
       Asks the configured beacon, or those named. Mapping and filtering take two beacons, or one that serves checks \
-      (pilot-rendezvous does, on the port after its own). Exit status 1 when no beacon answers.
+      (pilot-rendezvous does, on the port after its own). Exit status 1 when no beacon answers \
+      and the rendezvous is not reached by TLS (TCP 443) either.
       """)
 
   @Option(help: ArgumentHelp("Registry and beacon on one host (ports 9000 and 9001).", valueName: "host[:port]"))
@@ -19,16 +20,26 @@ struct NetcheckCommand: AsyncParsableCommand {
   var beacon: [String] = []
   @Option(help: "Configuration file that may name the beacon (environment PILOT_TUN_CONFIG).")
   var config: String?
+  @Option(
+    help: ArgumentHelp("Where the rendezvous listens for TLS (default: its host, port 443).", valueName: "host[:port]"))
+  var rendezvousTls: String?
+  @Option(help: ArgumentHelp("HTTP proxy for TLS, or none (default HTTPS_PROXY).", valueName: "url"))
+  var proxy: String?
+  @Option(help: ArgumentHelp("Authorities to trust instead of the system's (PEM).", valueName: "file"))
+  var tlsCaFile: String?
   @Flag(help: "One JSON object on stdout; failures as JSON on stderr.")
   var json = false
 
   func run() async throws {
     let environment = ProcessEnvironment.all
     let file = try ConfigurationFile.load(named: config, environment: environment)
-    let flags: [Setting: [String]] = rendezvous.map { [.rendezvous: [$0]] } ?? [:]
-    let beacons = try Netcheck.beacons(
-      named: beacon, ConfigurationLayers(flags: flags, environment: environment, file: file))
-    let report = try await Netcheck.run(beacons)
+    let given: [Setting: String?] = [
+      .rendezvous: rendezvous, .rendezvousTLS: rendezvousTls, .proxy: proxy, .tlsCAFile: tlsCaFile,
+    ]
+    let layers = ConfigurationLayers(
+      flags: given.compactMapValues { $0.map { [$0] } }, environment: environment, file: file)
+    let report = try await Netcheck.run(
+      try Netcheck.beacons(named: beacon, layers), tls: try Netcheck.tls(named: beacon, layers))
     Output.show(report.json, isJSON: json, NetcheckReport.text)
   }
 }

@@ -77,6 +77,16 @@ struct NodeOptions: ParsableArguments {
   var tag: [String] = []
   @Flag(help: .of(.relayOnly))
   var relayOnly = false
+  @Option(help: .of(.transport))
+  var transport: String?
+  @Option(name: .customLong("rendezvous-tls"), help: .of(.rendezvousTLS, "host[:port]"))
+  var rendezvousTLS: String?
+  @Option(help: .of(.proxy, "url"))
+  var proxy: String?
+  @Option(help: .of(.proxyCredentialsCommand, "command"))
+  var proxyCredentialsCommand: String?
+  @Option(name: .customLong("tls-ca-file"), help: .of(.tlsCAFile, "file"))
+  var tlsCAFile: String?
   @Option(help: .of(.dns, "way"))
   var dns: String?
   @Flag(help: .of(.dnsSearch))
@@ -95,7 +105,8 @@ struct NodeOptions: ParsableArguments {
       .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
       .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,
       .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
-      .portMapping: portMapping, .hardNAT: hardNAT,
+      .portMapping: portMapping, .hardNAT: hardNAT, .transport: transport, .rendezvousTLS: rendezvousTLS,
+      .proxy: proxy, .proxyCredentialsCommand: proxyCredentialsCommand, .tlsCAFile: tlsCAFile,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
     ]
     var flags = single.compactMapValues { $0.map { [$0] } }

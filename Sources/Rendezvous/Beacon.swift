@@ -1,8 +1,10 @@
 // The beacon on UDP: tells nodes their public endpoint, introduces them to each other, relays between those that
-// cannot talk directly (wire/tunnel §4, wire/registry §2.9). RendezvousServer binds it.
+// cannot talk directly (wire/tunnel §4, wire/registry §2.9). RendezvousServer binds it; clients without UDP come by
+// CompatConnection.
 
 import Logging
 import NIOCore
+import TLSTransport
 import Wire
 
 /// One datagram in, at most two out. Nothing is believed: an id counts only at the endpoint that its host bound to it.
@@ -80,7 +82,12 @@ final class Beacon: ChannelInboundHandler, Sendable {
       switch service.mayBind(node, key, at: source) {
       case nil: counters.add(.discoversUnbound)
       case false?: counters.add(.discoversSpoofed)
-      case true?: if !table.bind(node, to: source, now: now) { counters.add(.discoversSpoofed) }
+      case true?:
+        if table.bind(node, to: source, now: now) {
+          service.compat.setPreferred(node, false)
+        } else {
+          counters.add(.discoversSpoofed)
+        }
       }
     }
     send(.discoverReply(source), to: source, context)
@@ -103,7 +110,7 @@ final class Beacon: ChannelInboundHandler, Sendable {
   private func punch(
     _ requester: UInt32, _ target: UInt32, from source: Endpoint, now: Int64, _ context: ChannelHandlerContext
   ) {
-    guard isAt(requester, source, now: now), requester != target,
+    guard isAt(requester, source, now: now), requester != target, service.compat.outlet(of: target) == nil,
       let other = endpoint(of: target, now: now), service.mayPunch(requester, target)
     else { return counters.add(.punchesRefused) }
     guard punches.allows(requester, now: now) else { return counters.add(.datagramsLimited) }
@@ -114,35 +121,91 @@ final class Beacon: ChannelInboundHandler, Sendable {
     if isOtherLocal || !isLocal { send(.punchCommand(source), to: other, context) }
   }
 
-  /// `05 source destination frame` becomes `06 source frame`, the four bytes of the destination cut out in place.
   private func relay(
     _ datagram: inout ByteBuffer, from sender: Endpoint, now: Int64, _ context: ChannelHandlerContext
   ) {
+    switch forward(&datagram, now: now, isSender: { isAt($0, sender, now: now) }) {
+    case .nothing, .answer: break
+    case .client(let client): if !client.send(datagram) { counters.add(.compatNotWritten) }
+    case .endpoint(let address):
+      guard context.channel.isWritable else { return counters.add(.relayNotWritten) }
+      context.write(wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: datagram)), promise: nil)
+    }
+  }
+
+  /// What becomes of a datagram.
+  enum Outcome {
+    case nothing
+    /// For who sent it.
+    case answer(BeaconMessage)
+    /// It goes on, as it is by now, to a node on UDP or to one on a WebSocket.
+    case endpoint(SocketAddress)
+    case client(WebSocketOutlet)
+  }
+
+  /// `05 source destination frame` becomes `06 source frame`, the four bytes of the destination cut out in place.
+  private func forward(_ datagram: inout ByteBuffer, now: Int64, isSender: (UInt32) -> Bool) -> Outcome {
+    func refused(_ counter: Counter) -> Outcome {
+      counters.add(counter)
+      return .nothing
+    }
     let start = datagram.readerIndex
     guard datagram.readableBytes > 9, let source = datagram.getInteger(at: start + 1, as: UInt32.self),
       let destination = datagram.getInteger(at: start + 5, as: UInt32.self)
-    else { return counters.add(.datagramsMalformed) }
-    guard isAt(source, sender, now: now) else { return counters.add(.relaySpoofed) }
-    guard relays.allows(source, now: now) else { return counters.add(.datagramsLimited) }
-    guard let target = endpoint(of: destination, now: now), let address = socketAddress(target) else {
-      return counters.add(.relayUnknownTarget)
+    else { return refused(.datagramsMalformed) }
+    guard isSender(source) else { return refused(.relaySpoofed) }
+    guard relays.allows(source, now: now) else { return refused(.datagramsLimited) }
+    let outcome: Outcome
+    if let client = service.compat.outlet(of: destination) {
+      outcome = .client(client)
+    } else if let target = endpoint(of: destination, now: now), let address = socketAddress(target) {
+      outcome = .endpoint(address)
+    } else {
+      return refused(.relayUnknownTarget)
     }
-    guard context.channel.isWritable else { return counters.add(.relayNotWritten) }
     datagram.moveReaderIndex(forwardBy: 4)
     datagram.setInteger(UInt8(0x06), at: start + 4)
     datagram.setInteger(source, at: start + 5)
     counters.add(.relayed)
     counters.add(.relayedBytes, datagram.readableBytes - 5)
-    context.write(wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: datagram)), promise: nil)
+    return outcome
+  }
+
+  /// The same for a node on a WebSocket, which has proven who it is. Called on any event loop.
+  func receive(_ datagram: inout ByteBuffer, of node: UInt32, from source: Endpoint, now: Int64) -> Outcome {
+    func refused(_ counter: Counter) -> Outcome {
+      counters.add(counter)
+      return .nothing
+    }
+    guard hosts.allows(source.address.limitKey, now: now) else { return refused(.datagramsLimited) }
+    if datagram.getInteger(at: datagram.readerIndex, as: UInt8.self) == 0x05 {
+      return forward(&datagram, now: now, isSender: { $0 == node })
+    }
+    switch BeaconMessage(datagram.readableBytesView) {
+    case .discover(let claimed, _):
+      guard discovers.allows(source.address.limitKey, now: now) else { return refused(.datagramsLimited) }
+      counters.add(.discovers)
+      guard claimed == node else { return refused(.discoversSpoofed) }
+      service.compat.setPreferred(node, true)
+      return .answer(.discoverReply(source))
+    // Who has no UDP cannot punch.
+    case .punchRequest: return refused(.punchesRefused)
+    default: return refused(.datagramsMalformed)
+    }
   }
 
   /// "Poll your handshake inbox", to a node that the beacon knows. Called on the channel's event loop.
   func notify(_ node: UInt32, _ channel: any Channel) {
+    let message = BeaconMessage.notify(kind: BeaconMessage.notifyHandshakes)
+    if let client = service.compat.outlet(of: node) {
+      counters.add(.notifications)
+      client.send(ByteBuffer(bytes: message.encoded()))
+      return
+    }
     guard let endpoint = endpoint(of: node, now: service.now), let address = socketAddress(endpoint) else {
       return
     }
     counters.add(.notifications)
-    let message = BeaconMessage.notify(kind: BeaconMessage.notifyHandshakes)
     let envelope = AddressedEnvelope(remoteAddress: address, data: ByteBuffer(bytes: message.encoded()))
     channel.writeAndFlush(envelope, promise: nil)
   }

@@ -36,6 +36,11 @@ package enum Counter: String, CaseIterable, Sendable {
   case relaySpoofed = "beacon_relay_spoofed_total"
   case relayNotWritten = "beacon_relay_not_written_total"
   case notifications = "beacon_notifications_total"
+  case compatAccepted = "compat_connections_total"
+  /// Connections that did not prove in time which node they are.
+  case compatRefused = "compat_refused_total"
+  /// Datagrams for nodes on a WebSocket that do not read fast enough.
+  case compatNotWritten = "compat_not_written_total"
 }
 
 package final class Counters: Sendable {

@@ -1,5 +1,5 @@
-// Accepts the registry's TCP connections, chooses plain or TLS by the first byte (wire/registry §1.4). Made by
-// RendezvousServer.
+// Accepts the registry's TCP connections, chooses plain or TLS by the first byte (wire/registry §1.4) and, behind TLS,
+// registry or WebSocket by the next. Made by RendezvousServer, for the registry's port and for the TLS port.
 
 import NIOCore
 import NIOPosix
@@ -7,8 +7,10 @@ import NIOSSL
 import Wire
 
 enum RegistryListener {
+  /// `takesPlain`: connections without TLS are let in.
   static func bind(
-    _ endpoint: Endpoint, service: RegistryService, tls: NIOSSLContext?, on group: any EventLoopGroup
+    _ endpoint: Endpoint, service: RegistryService, tls: NIOSSLContext?, compat: CompatBeacon, takesPlain: Bool,
+    on group: any EventLoopGroup
   ) async throws -> any Channel {
     try await ServerBootstrap(group: group)
       .serverChannelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
@@ -28,58 +30,70 @@ enum RegistryListener {
         service.counters.add(.connectionsAccepted)
         channel.closeFuture.whenComplete { _ in service.admission.leave(source.address) }
         return channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(ProtocolChoice(service, source: source.address, tls: tls))
+          let entrance = Entrance(
+            service: service, compat: compat, source: source, tls: tls, takesPlain: takesPlain,
+            group: service.admission.group(of: source.address, now: service.now))
+          try channel.pipeline.syncOperations.addHandler(ProtocolChoice(entrance, isProtected: false))
         }
       }
       .bind(to: SocketAddress(endpoint)).get()
   }
 }
 
-/// Looks at the first byte of a connection and then makes way for the handlers it calls for.
+/// What a connection may become.
+private struct Entrance {
+  var service: RegistryService
+  var compat: CompatBeacon
+  var source: Endpoint
+  var tls: NIOSSLContext?
+  var takesPlain: Bool
+  var group: ClientGroup?
+}
+
+/// Looks at the first byte of a connection, or of what is behind TLS, and then makes way for the handlers it calls for.
 private final class ProtocolChoice: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
   typealias InboundOut = ByteBuffer
 
-  private let service: RegistryService
-  private let source: IPv6Address
-  private let tls: NIOSSLContext?
+  private let entrance: Entrance
+  private let isProtected: Bool
   private var deadline: Scheduled<Void>?
-  private let group: ClientGroup?
 
-  init(_ service: RegistryService, source: IPv6Address, tls: NIOSSLContext?) {
-    self.service = service
-    self.source = source
-    self.tls = tls
-    group = service.admission.group(of: source, now: service.now)
+  init(_ entrance: Entrance, isProtected: Bool) {
+    self.entrance = entrance
+    self.isProtected = isProtected
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
     let channel = context.channel
-    let idle = Int64(service.configuration.limits.idleTime * 1e9)
+    let idle = Int64(entrance.service.configuration.limits.idleTime * 1e9)
     deadline = context.eventLoop.scheduleTask(in: .nanoseconds(idle)) { channel.close(promise: nil) }
   }
 
   func handlerRemoved(context: ChannelHandlerContext) { deadline?.cancel() }
 
+  func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     let bytes = unwrapInboundIn(data)
     guard let first = bytes.getInteger(at: bytes.readerIndex, as: UInt8.self) else { return }
-    let isProtected = first == 0x16
-    // A first length byte other than zero is a frame above any limit we allow.
-    guard isProtected ? tls != nil : first == 0 else {
-      service.counters.add(.framesMalformed)
-      context.close(promise: nil)
-      return
-    }
-    let local = Endpoint(context.channel.localAddress)?.address ?? IPv6Address(high: 0, low: 0)
-    let client = ClientSession(
-      host: source, localHost: local, isProtected: isProtected, group: group, presence: service.presence,
-      prober: { [channel = context.channel] in TCPProbe.start(on: channel) })
-    context.channel.closeFuture.whenComplete { _ in client.end() }
     let pipeline = context.pipeline.syncOperations
     do {
-      if isProtected, let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
-      try pipeline.addHandler(RegistryConnection(service, client))
+      switch first {
+      case 0x16 where !isProtected && entrance.tls != nil:
+        if let tls = entrance.tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
+        try pipeline.addHandler(ProtocolChoice(entrance, isProtected: true))
+      // A first length byte other than zero is a frame above any limit we allow.
+      case 0 where isProtected || entrance.takesPlain:
+        try pipeline.addHandler(RegistryConnection(entrance.service, session(context)))
+      // The first letter of an HTTP method.
+      case UInt8(ascii: "A")...UInt8(ascii: "Z") where isProtected:
+        try CompatEndpoint.install(on: context.channel, entrance.service, entrance.compat, source: entrance.source)
+      default:
+        entrance.service.counters.add(.framesMalformed)
+        context.close(promise: nil)
+        return
+      }
     } catch {
       context.close(promise: nil)
       return
@@ -87,5 +101,15 @@ private final class ProtocolChoice: ChannelInboundHandler, RemovableChannelHandl
     context.fireChannelRead(data)
     context.fireChannelReadComplete()
     pipeline.removeHandler(context: context, promise: nil)
+  }
+
+  private func session(_ context: ChannelHandlerContext) -> ClientSession {
+    let local = Endpoint(context.channel.localAddress)?.address ?? IPv6Address(high: 0, low: 0)
+    let client = ClientSession(
+      host: entrance.source.address, localHost: local, isProtected: isProtected, group: entrance.group,
+      presence: entrance.service.presence,
+      prober: { [channel = context.channel] in TCPProbe.start(on: channel) })
+    context.channel.closeFuture.whenComplete { _ in client.end() }
+    return client
   }
 }

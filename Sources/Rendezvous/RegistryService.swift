@@ -28,6 +28,7 @@ final class RegistryService: Sendable {
   let table: BeaconTable
   let admission: ClientAdmission
   let presence = Presence()
+  let compat = CompatClients()
   private let state: Mutex<RegistryState>
   private let store: RegistryStore
   private let settled: Mutex<StoreWriter?>

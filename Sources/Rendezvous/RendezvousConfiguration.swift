@@ -75,9 +75,12 @@ package struct RendezvousConfiguration: Sendable {
   package var adminToken: String?
   /// Refuses the administrator's token on connections that are neither TLS nor loopback (§9.9).
   package var adminNeedsTLS = false
-  /// PEM files. With both, TLS and plain frames share the registry port.
+  /// PEM files. With both, TLS and plain frames share the registry port, and `tlsListen` is served.
   package var tlsCertificate: String?
   package var tlsKey: String?
+  /// TLS alone, for nodes without UDP: registry frames, and the beacon in a WebSocket. nil is none. A default that
+  /// cannot be bound is a notice, what somebody asked for is an error.
+  package var tlsListen: (endpoint: Endpoint, isDefault: Bool)?
   package var networks: [NetworkSpecification] = []
   /// Sources that the per-source limits do not count.
   package var exemptSources: [SourceNetwork] = ["127.0.0.0/8", "::1"].compactMap { SourceNetwork($0) }

@@ -19,6 +19,8 @@ package final class RendezvousServer: Sendable {
     /// The beacon's second port, which answers checks (wire/tunnel §4.6); nil when it could not be bound.
     package var checks: Endpoint?
     package var http: Endpoint?
+    /// TLS for nodes without UDP; nil: there is none, or its default port could not be bound.
+    package var tls: Endpoint?
     /// SHA-256 of the certificate in lower-case hexadecimal, what clients pin; nil without TLS.
     package var certificatePin: String?
   }
@@ -62,11 +64,14 @@ package final class RendezvousServer: Sendable {
         beaconPort: beaconEndpoint.port, counters: counters, logger: logger)
       let checks = await bindChecks(beside: beaconEndpoint, on: beaconThread)
       if let checks { channels.append(checks) }
-      try await attach(service, to: beacon, checks: checks)
+      let compat = try await attach(service, to: beacon, checks: checks)
       let registry = try await listening("registry", configuration.registryListen) {
-        try await RegistryListener.bind($0, service: service, tls: tls?.context, on: registryThreads)
+        try await RegistryListener.bind(
+          $0, service: service, tls: tls?.context, compat: compat, takesPlain: true, on: registryThreads)
       }
       channels.append(registry)
+      let secure = try await listenForTLS(service, tls?.context, compat, on: registryThreads)
+      if let secure { channels.append(secure) }
       guard let registryEndpoint = Endpoint(registry.localAddress) else { throw ChannelError.unknownLocalAddress }
       var http: Endpoint?
       if let listen = configuration.httpListen {
@@ -82,7 +87,7 @@ package final class RendezvousServer: Sendable {
       running.withLock { $0 = started }
       return Bound(
         registry: registryEndpoint, beacon: beaconEndpoint, checks: Endpoint(checks?.localAddress), http: http,
-        certificatePin: tls?.pin)
+        tls: Endpoint(secure?.localAddress), certificatePin: tls?.pin)
     } catch {
       for channel in channels { try? await channel.close().get() }
       for group in groups { try? await group.shutdownGracefully() }
@@ -115,6 +120,9 @@ package final class RendezvousServer: Sendable {
 
   /// Open connections to the registry.
   package var connections: Int { running.withLock { $0?.service.admission.connections ?? 0 } }
+
+  /// Nodes on a WebSocket.
+  package var compatClients: Int { running.withLock { $0?.service.compat.count ?? 0 } }
 
   // MARK: Parts
 
@@ -156,7 +164,9 @@ package final class RendezvousServer: Sendable {
   }
 
   /// The beacon asks the registry, which must know the beacon's port: bound first, it reads only from now on.
-  private func attach(_ service: RegistryService, to channel: any Channel, checks: (any Channel)?) async throws {
+  private func attach(
+    _ service: RegistryService, to channel: any Channel, checks: (any Channel)?
+  ) async throws -> CompatBeacon {
     let isIPv6 = channel.localAddress?.protocol == .inet6
     let beacon = Beacon(
       service, isIPv6: isIPv6, isForChecks: false, otherPort: Endpoint(checks?.localAddress)?.port ?? 0)
@@ -170,6 +180,28 @@ package final class RendezvousServer: Sendable {
     }
     service.setNotifier { node in
       channel.eventLoop.execute { beacon.notify(node, channel) }
+    }
+    return CompatBeacon(beacon: beacon, channel: channel)
+  }
+
+  /// The port that nodes reach where UDP is blocked. One that nobody asked for is let go when it cannot be bound.
+  private func listenForTLS(
+    _ service: RegistryService, _ tls: NIOSSLContext?, _ compat: CompatBeacon, on group: any EventLoopGroup
+  ) async throws -> (any Channel)? {
+    guard let listen = configuration.tlsListen else { return nil }
+    guard let tls else {
+      throw RendezvousError(
+        .invalidSetting, "tls_listen needs a certificate", hint: "give tls_certificate and tls_key as well")
+    }
+    do {
+      return try await listening("TLS port", listen.endpoint) {
+        try await RegistryListener.bind($0, service: service, tls: tls, compat: compat, takesPlain: false, on: group)
+      }
+    } catch let error as RendezvousError where listen.isDefault {
+      logger.notice(
+        "nodes without UDP are not served: the TLS port cannot be had",
+        metadata: ["port": "\(listen.endpoint.port)", "error": "\(error.message)"])
+      return nil
     }
   }
 

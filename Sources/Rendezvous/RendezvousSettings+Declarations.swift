@@ -58,6 +58,10 @@ extension RendezvousSettings {
       "tls-key", .path, value: "PEM file", standard: "none", summary: "PEM file: the key of the certificate.",
       meaning: "the key of the certificate", example: #""/etc/pilot-rendezvous/key.pem""#),
     SettingDeclaration(
+      "tls-listen", .text, value: "`ADDRESS:PORT`, or `off`", standard: "`[::]:443` with a certificate",
+      summary: "TLS for nodes without UDP: ADDRESS:PORT or off (default [::]:443 with a certificate).",
+      meaning: "registry and beacon by TLS, for nodes whose network lets no UDP through", example: #""[::]:443""#),
+    SettingDeclaration(
       "networks", .list, value: "`NAME:open`, `NAME:token:@FILE` or `NAME:token:SECRET`", standard: "none",
       isSecret: true,
       summary: "A network that exists from the start (--network, may be repeated); secrets are better kept in files.",

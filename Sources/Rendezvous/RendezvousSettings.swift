@@ -110,6 +110,13 @@ package struct RendezvousSettings: Sendable {
     result.adminToken = try adminToken()
     result.tlsCertificate = self["tls_certificate"]
     result.tlsKey = self["tls_key"]
+    if self["tls_listen"] == "off" {
+      result.tlsListen = nil
+    } else if let endpoint = try endpoint("tls_listen") {
+      result.tlsListen = (endpoint: endpoint, isDefault: false)
+    } else if result.tlsCertificate != nil {
+      result.tlsListen = (endpoint: Endpoint(address: IPv6Address(high: 0, low: 0), port: 443), isDefault: true)
+    }
     if let flag = try flag("admin_needs_tls") { result.adminNeedsTLS = flag }
     if let flag = try flag("believe_local_clients") { result.believesLocalClients = flag }
     if let flag = try flag("bind_changes_to_host") { result.bindsChangesToHost = flag }

@@ -67,11 +67,14 @@ extension PathMachine {
     return "answers, and is not better than the path in use"
   }
 
-  /// Lines for a person: the present path, why and since when, what comes next, and the stretches before.
-  package func explanation(now: UInt64) -> [String] {
+  /// Lines for a person: the present path, why and since when, what comes next, and the stretches before. `relay`: the
+  /// word for the relay as it is reached now.
+  package func explanation(now: UInt64, relay word: String = "relay") -> [String] {
     guard let present = history.last else { return ["no path: \(PathReason.noCandidate.rawValue)"] }
     func age(_ time: UInt64) -> String { "\((now &- min(time, now)) / 1_000_000_000) s" }
-    var lines = ["\(present.path.description) for \(age(present.since)): \(present.reason.rawValue)"]
+    var lines = [
+      "\(present.path == .relay ? word : present.path.description) for \(age(present.since)): \(present.reason.rawValue)"
+    ]
     if let search, search.hasEvidence {
       let state = search.isSearching ? "the search goes on" : "the search is over"
       lines.append("packets up to \(min(search.limit, ceiling)) bytes in one frame, \(state)")

@@ -25,6 +25,11 @@ package enum Setting: String, CaseIterable, Sendable {
   case networks = "network"
   case tags = "tag"
   case relayOnly = "relay-only"
+  case transport
+  case rendezvousTLS = "rendezvous-tls"
+  case proxy
+  case proxyCredentialsCommand = "proxy-credentials-command"
+  case tlsCAFile = "tls-ca-file"
   case dns
   case dnsSearch = "dns-search"
   case metrics

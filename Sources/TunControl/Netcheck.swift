@@ -4,6 +4,7 @@ import Glibc
 import Directory
 import LinkIO
 import Shim
+package import TLSTransport
 import Wire
 
 package enum Netcheck {
@@ -30,8 +31,23 @@ package enum Netcheck {
     return [beacon]
   }
 
-  /// Asks all of them, a few seconds at most. Throws when none answers.
-  package static func run(_ beacons: [HostPort]) async throws(ControlError) -> NetcheckReport {
+  /// Where the rendezvous would be reached by TLS: as configured, else the first beacon's host.
+  package static func tls(named: [String], _ layers: ConfigurationLayers) throws(ControlError) -> TLSSettings? {
+    var layers = layers
+    // Not to find out what is set, but what would work.
+    layers.flags[.transport] = [TransportMode.auto.rawValue]
+    if layers.value(of: .registry) == nil, layers.value(of: .rendezvous) == nil,
+      let first = named.first.flatMap({ HostPort($0, defaultPort: NodeConfiguration.beaconPort) })
+    {
+      layers.flags[.rendezvous] = [HostPort(host: first.host, port: NodeConfiguration.registryPort).description]
+    }
+    return try NodeConfiguration(layers).tls
+  }
+
+  /// Asks all of them, and the rendezvous by TLS, a few seconds at most. Throws when nothing answers either way.
+  package static func run(_ beacons: [HostPort], tls: TLSSettings?) async throws(ControlError) -> NetcheckReport {
+    async let secure = secureReport(tls)
+
     var targets: [(name: String, endpoint: Endpoint)] = []
     var problem: ControlError?
     for beacon in beacons {
@@ -42,17 +58,25 @@ package enum Netcheck {
         }
       } catch { problem = ControlError(error) }
     }
-    if targets.isEmpty, let problem { throw problem }
+    if targets.isEmpty, let problem {
+      // The name may be known to the proxy alone.
+      var report = NetcheckReport(beacons: [])
+      report.tls = await secure
+      guard report.tls?.isReached == true else { throw problem }
+      return report
+    }
     async let router = services()
     var report: NetcheckReport
     do {
       report = try ask(Array(targets.prefix(16)))
     } catch { throw ControlError(error) }
-    guard report.hasUDP else {
+    report.tls = await secure
+    guard report.hasUDP || report.tls?.isReached == true else {
       throw ControlError(
         "udp_blocked", "no beacon answered by UDP: " + beacons.map(\.description).joined(separator: ", "),
         hint: "UDP is blocked on the way, or the beacons do not run; "
-          + report.beacons.map { "\($0.endpoint) \($0.hasRoute ? "no answer" : "no route")" }.joined(separator: ", "))
+          + report.beacons.map { "\($0.endpoint) \($0.hasRoute ? "no answer" : "no route")" }.joined(separator: ", ")
+          + (report.tls?.problem.map { "; and \($0.message)" } ?? ""))
     }
     report.router = await router
     return report

@@ -53,7 +53,25 @@ package struct NetcheckReport: Equatable, Sendable {
     package var services: Set<MappingProtocol> = []
   }
 
+  /// The rendezvous by TLS; nil: not asked.
+  package struct Secure: Equatable, Sendable {
+    package var target: String
+    /// Without credentials.
+    package var proxy: String?
+    /// Nanoseconds for connection, handshake and the first answer; nil: it was not reached.
+    package var duration: UInt64?
+    package var problem: ControlError?
+
+    package init(target: String, proxy: String?) {
+      self.target = target
+      self.proxy = proxy
+    }
+
+    package var isReached: Bool { duration != nil }
+  }
+
   package var router: Router?
+  package var tls: Secure?
   package var beacons: [Beacon]
   package var networks: [NetcheckMachine.Family: Network] = [:]
 
@@ -83,6 +101,17 @@ package struct NetcheckReport: Equatable, Sendable {
     return [
       "udp": JSONValue(hasUDP), "ipv4": network(.ipv4), "ipv6": network(.ipv6), "beacons": .list(list),
       "nearest": JSONValue(nearest?.endpoint.description), "router": routerForm,
+      "tls": secureForm,
+    ]
+  }
+
+  private var secureForm: JSONValue {
+    guard let tls else { return .null }
+    let problem: JSONValue =
+      tls.problem.map { ["code": .text($0.code), "message": .text($0.message), "hint": JSONValue($0.hint)] } ?? .null
+    return [
+      "target": .text(tls.target), "proxy": JSONValue(tls.proxy), "works": JSONValue(tls.isReached),
+      "connect_ms": JSONValue(rounded: tls.duration.map { Double($0) / 1e6 }), "error": problem,
     ]
   }
 
@@ -109,6 +138,17 @@ package struct NetcheckReport: Equatable, Sendable {
         rows.append(["", "hairpin    " + (hairpin.isTrue ? "yes" : "no")])
       }
       rows.append(["", meaning(network)])
+    }
+    if let tls = data["tls"], tls.object != nil {
+      let way = tls.string("target") + (tls.string("proxy").isEmpty ? "" : " through the proxy \(tls.string("proxy"))")
+      let problem = TextForms.plain(tls["error"]?.string("message") ?? "")
+      rows.append([
+        "TLS",
+        tls.flag("works")
+          ? "works: \(way), \(TextForms.milliseconds(tls.double("connect_ms") ?? 0)) to connect"
+            + (data.flag("udp") ? "" : "; a node uses it")
+          : "does not: \(problem)",
+      ])
     }
     if let router = data["router"], router.object != nil {
       let services = [("PCP", "pcp"), ("NAT-PMP", "nat_pmp"), ("UPnP", "upnp")].filter { router.flag($0.1) }.map(\.0)

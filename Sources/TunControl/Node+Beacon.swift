@@ -20,9 +20,11 @@ extension Node {
     guard let wanted = beaconAddress else { return }
     do {
       let found = try await HostResolver.endpoints(host: wanted.host, port: wanted.port)
-      guard let endpoint = found.first(where: \.isIPv4) ?? found.first, endpoint != beacon else { return }
-      beacon = endpoint
+      guard let endpoint = found.first(where: \.isIPv4) ?? found.first, endpoint != udpBeacon else { return }
+      udpBeacon = endpoint
       beaconProblem = nil
+      guard transport.carrier == .udp else { return }
+      beacon = endpoint
       tell(.setBeacon(endpoint))
       beaconMoved()
       surveyNAT()
@@ -42,6 +44,7 @@ extension Node {
 
   /// Asks the beacon where our socket is seen; also tells it where to find us. Node 0 before the registration.
   func discover() {
+    if transport.carrier == .udp { steer(.asked) }
     guard let beacon else { return }
     discoverSentAt = Clock.now()
     isDiscoverAwaited = true
@@ -57,6 +60,10 @@ extension Node {
         return count("beacon-unexpected")
       }
       isDiscoverAwaited = false
+      // By TLS it is the connection that is seen, not our socket.
+      guard transport.carrier == .udp else { return }
+      tls.problem = nil
+      steer(.answered)
       guard endpoint != observed else { return }
       let before = observed
       observed = endpoint
@@ -85,7 +92,8 @@ extension Node {
 
   /// Asks the beacon to make the peer open its NAT for us.
   func punch(_ peer: PeerState) {
-    guard let beacon, let node, !configuration.isRelayOnly, !peer.record.isRelayOnly else { return }
+    guard let beacon, let node, !configuration.isRelayOnly, !peer.record.isRelayOnly, transport.carrier == .udp
+    else { return }
     let message = BeaconMessage.punchRequest(requester: node, target: peer.node, grant: nil)
     tell(.sendDatagram(message.encoded(), to: beacon))
   }
@@ -127,6 +135,7 @@ extension Node {
   func networkChanged() {
     networkChangedAt = Clock.now()
     forgetNAT()
+    steer(.networkChanged)
     Task { await findBeacon() }
     Task { await findMappingServer() }
     discover()

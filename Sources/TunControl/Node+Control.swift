@@ -233,8 +233,8 @@ extension Node: ControlService {
         members["path"] = "direct"
         members["endpoint"] = .text(endpoint.description)
       case .relayed:
-        members["path"] = "relay"
-        members["endpoint"] = JSONValue(beacon?.description)
+        members["path"] = .text(relayWord)
+        members["endpoint"] = JSONValue(relayName(beacon))
       }
     case .silent:
       members["ok"] = false

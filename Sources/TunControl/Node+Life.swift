@@ -30,7 +30,7 @@ extension Node {
     }
     lanAddresses = LocalAddresses.list(except: configuration.interface)
     let isResumed = await resumeAddress()
-    await findBeacon()
+    await findBeaconSoon()
     if isResumed { resumePeers() }
     await discoverBeforeRegistration()
     await directory.announce(announcement)
@@ -57,6 +57,7 @@ extension Node {
     await hostNames.end()
     await stub?.stop()
     await leaveMappingServer()
+    await tls.detour?.close()
     await stopGateway(streams)
     service.cancel()
     await service.value
@@ -82,10 +83,17 @@ extension Node {
     for await _ in readiness { return }
   }
 
+  /// Where UDP is blocked, so is the resolver, often: its name may take long not to be found.
+  private func findBeaconSoon() async {
+    guard configuration.tls != nil else { return await findBeacon() }
+    Task { await findBeacon() }
+    for _ in 0..<80 where udpBeacon == nil && beaconProblem == nil { try? await Task.sleep(for: .milliseconds(25)) }
+  }
+
   /// Gives the beacon a moment, so that the first registration already carries the endpoint it sees.
   private func discoverBeforeRegistration() async {
-    guard beacon != nil else { return }
     discover()
+    guard beacon != nil else { return }
     for _ in 0..<20 where observed == nil { try? await Task.sleep(for: .milliseconds(25)) }
   }
 
@@ -152,6 +160,7 @@ extension Node {
       logOnce("link \(error.message)", level: .error, "interface", fields: Logger.Metadata(describing: error))
     }
     for peer in peers.values { refreshRecord(of: peer.node) }
+    steer(.registered)
     await startStub()
     if tellsHost { await tellHost(node) }
     becomeReady()

@@ -18,7 +18,7 @@ extension Node {
 
   /// Asks the beacon, for two minutes at most, from sockets of its own. One at a time.
   func surveyNAT() {
-    guard !isStopping, let beacon, beacon.isIPv4 else { return }
+    guard !isStopping, let beacon = udpBeacon, beacon.isIPv4 else { return }
     guard !isSurveyingNAT else {
       isNATSurveyDue = true
       return

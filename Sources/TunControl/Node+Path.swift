@@ -57,9 +57,10 @@ extension Node {
     tell(.setPath(peer.index, path))
     releasePort(of: peer, before: before)
     tally("path-changes")
+    let word = peer.path.path == .relay ? relayWord : "\(peer.path.path)"
     logger.info(
       "path",
-      metadata: ["peer": "\(peer.address)", "path": "\(peer.path.path)", "cause": "\(peer.path.reason.rawValue)"])
+      metadata: ["peer": "\(peer.address)", "path": "\(word)", "cause": "\(peer.path.reason.rawValue)"])
     // What worked is where the next start tries first.
     if case .direct(let endpoint) = path, peer.handshake.isConfirmed {
       store.noteEndpoint(endpoint, of: peer.node)

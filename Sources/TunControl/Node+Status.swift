@@ -9,6 +9,7 @@ import LinkIO
 import Naming
 import PortMapping
 import Session
+import TLSTransport
 import Traversal
 import Wire
 
@@ -25,7 +26,7 @@ extension Node {
       "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
-      "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(),
+      "rendezvous": await rendezvousStatus(), "transport": await transportStatus(), "port_mapping": portMappingStatus(),
       "nat": natStatus(), "dns": dnsStatus(), "names": await hostNames.status(), "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
       "pending_requests": JSONValue(directory.pendingHandshakes().count),
@@ -65,7 +66,7 @@ extension Node {
     let registry = directory.configuration
     var members: [String: JSONValue] = [
       "registry": .text(HostPort(host: registry.registryHost, port: registry.registryPort).description),
-      "beacon": JSONValue(beacon?.description ?? configuration.beacon?.description),
+      "beacon": JSONValue(udpBeacon?.description ?? configuration.beacon?.description),
       "state": .text(directoryState.word), "embedded": JSONValue(configuration.isRendezvousEmbedded), "error": nil,
     ]
     switch directoryState {
@@ -100,6 +101,7 @@ extension Node {
     var drops = counts
     for (name, number) in gateway.counts { drops[name, default: 0] += number }
     if let ignored = portMapper?.ignored, ignored > 0 { drops["port-mapping-ignored"] = ignored }
+    if let refused = tls.detour?.refused, refused > 0 { drops["tls-queue-full"] = refused }
     for drop in engine.drops() { drops[drop.reason, default: 0] += drop.count }
     return drops
   }
@@ -139,17 +141,17 @@ extension Node {
     let now = Clock.now()
     let age = statistics.lastReceive == 0 ? nil : Double(now - min(now, statistics.lastReceive)) / 1e9
     var path = "none"
-    var endpoint: Endpoint?
+    var endpoint: String?
     if peer.handshake.currentSession != nil {
       switch peer.enginePath {
       case .none: break
-      case .direct(let way): (path, endpoint) = ("direct", way)
-      case .relay(let beacon): (path, endpoint) = ("relay", beacon)
+      case .direct(let way): (path, endpoint) = ("direct", way.description)
+      case .relay(let beacon): (path, endpoint) = (relayWord, relayName(beacon))
       }
     }
     let pathMTU = statistics.innerMTU == 0 ? configuration.mtu : Int(statistics.innerMTU)
     return AddressForms.describe(peer.address).adding([
-      "hostname": JSONValue(peer.record.hostname), "path": .text(path), "endpoint": JSONValue(endpoint?.description),
+      "hostname": JSONValue(peer.record.hostname), "path": .text(path), "endpoint": JSONValue(endpoint),
       "session": .text(peer.sessionWord),
       "rtt_ms": JSONValue(rounded: peer.path[peer.path.path]?.roundTrip.map { Double($0) / 1e6 } ?? peer.roundTrip),
       "tx_bytes": JSONValue(statistics.sentBytes), "rx_bytes": JSONValue(statistics.receivedBytes),
@@ -172,6 +174,15 @@ extension Node {
     step(
       "rendezvous", directoryState.isConnected, directoryState.word,
       hint: directoryState.isConnected ? nil : "known peers go on working; pilot-tun status shows the reason")
+    if configuration.tls != nil {
+      let isOnTLS = transport.carrier == .tls
+      step(
+        "transport", !isOnTLS || transport.isLinkUp,
+        isOnTLS
+          ? "TLS to \(configuration.tls?.authority ?? "")\(transport.isLinkUp ? "" : ", not connected"): "
+            + transport.reason : "UDP: \(transport.reason)",
+        hint: tls.problem.map { $0.hint ?? $0.message })
+    }
     let result = await directory.lookUp(address.node)
     let record = result.record
     switch result {
@@ -203,7 +214,9 @@ extension Node {
         "key", !peer.isKeyRefused, peer.isKeyRefused ? peer.problem ?? "changed" : "as pinned",
         hint: peer.isKeyRefused ? "pilot-tun trust accept-key \(address)" : nil)
       step("session", peer.handshake.currentSession != nil, peer.sessionWord)
-      for line in peer.path.explanation(now: Clock.now()) { step("path", peer.enginePath != .none, line) }
+      for line in peer.path.explanation(now: Clock.now(), relay: relayWord) {
+        step("path", peer.enginePath != .none, line)
+      }
     } else if record != nil {
       step("session", false, "nothing was sent yet", hint: "pilot-tun ping \(address)")
     }
@@ -211,7 +224,8 @@ extension Node {
     let machine = peers[address.node]?.path
     let ways = (machine?.accounts(now: now) ?? []).map { account in
       [
-        "path": .text(account.path.description), "kind": .text(account.kind), "in_use": JSONValue(account.isPath),
+        "path": .text(account.path == .relay ? relayWord : account.path.description), "kind": .text(account.kind),
+        "in_use": JSONValue(account.isPath),
         "rtt_ms": JSONValue(rounded: account.roundTripMilliseconds), "probes": JSONValue(UInt64(account.probes)),
         "answers": JSONValue(UInt64(account.answers)), "tried_seconds_ago": JSONValue(rounded: account.triedAgo),
         "answered_seconds_ago": JSONValue(rounded: account.answeredAgo), "verdict": .text(account.verdict),

@@ -27,7 +27,8 @@ extension Node {
   /// Sets the timer to the earliest thing that is due.
   func arm() {
     guard !isStopping else { return }
-    let due = min(deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck, nextMapping)
+    let due = min(
+      deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck, nextMapping, transport.nextDeadline)
     guard due < timerAt else { return }
     timer?.cancel()
     timerAt = due
@@ -50,7 +51,7 @@ extension Node {
     }
     if now >= nextDiscover {
       nextDiscover = now + discoverInterval
-      if beacon == nil { Task { await findBeacon() } }
+      if udpBeacon == nil { Task { await findBeacon() } }
       discover()
     }
     if now >= nextLinkCheck {
@@ -58,6 +59,7 @@ extension Node {
       checkLink()
     }
     if now >= nextMapping { drive(.tick) }
+    if now >= transport.nextDeadline { steer(.tick) }
     if now >= nextSurvey { survey(now) }
     arm()
   }

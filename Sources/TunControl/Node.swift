@@ -10,7 +10,7 @@
 //   Node+Trust     messages on port 444                           Node+LocalSocket  questions of official clients
 //   Node+PortMapping  the port that the router opens              Node+NAT      what the NAT does, measured
 //   Node+Ports     ports opened in numbers                        Node+Reload   settings that change while it runs
-//   Node+Readiness  what the service manager is told
+//   Node+Readiness  what the service manager is told              Node+Transport  UDP or TLS to the beacon
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.
@@ -87,8 +87,12 @@ package actor Node {
   var withdrawn: Set<UInt32> = []
   var entropy = SystemRandomNumberGenerator()
 
-  // Beacon
+  // Beacon: the one that the worker uses, which while the node is on TLS is a socket of this machine
   var beacon: Endpoint?
+  /// The beacon's own endpoint.
+  var udpBeacon: Endpoint?
+  var transport: TransportChoice
+  var tls = TLSParts()
   var beaconProblem: String?
   /// Where the beacon sees our socket.
   var observed: Endpoint?
@@ -161,6 +165,9 @@ package actor Node {
     self.notifier = notifier
     self.group = group
     visibility = Atomic(configuration.isPublic)
+    transport = TransportChoice(
+      mode: configuration.tls == nil ? .udp : configuration.transport, now: Clock.now(),
+      entropy: .random(in: 0...(.max)))
     store = parts.store
     directory = parts.directory
     engine = parts.engine

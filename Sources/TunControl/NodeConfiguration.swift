@@ -5,6 +5,7 @@ package import JSON
 package import Logging
 import Settings
 package import Telemetry
+package import TLSTransport
 package import Wire
 
 /// A host (name or address) and a port, as the user wrote it. Resolved when it is dialled.
@@ -67,6 +68,9 @@ package struct NodeConfiguration: Sendable {
   package var networks: [NetworkMembership] = []
   package var tags: [String] = []
   package var isRelayOnly = false
+  package var transport = TransportMode.auto
+  /// The rendezvous by TLS; nil: never.
+  package var tls: TLSSettings?
   package var dns = DNSMode.auto
   /// Short names are completed with `.pilot`, by systemd-resolved.
   package var isDNSSearched = false
@@ -79,6 +83,7 @@ package struct NodeConfiguration: Sendable {
 
   package static let registryPort: UInt16 = 9000
   package static let beaconPort: UInt16 = 9001
+  package static let tlsPort: UInt16 = 443
 
   /// Whether the node brings its own rendezvous along.
   package var isRendezvousEmbedded: Bool { registry == nil }
@@ -105,6 +110,8 @@ package struct NodeConfiguration: Sendable {
     isPublic = try reader.flag(.isPublic)
     trustAutoApprove = try reader.flag(.trustAutoApprove)
     isRelayOnly = try reader.flag(.relayOnly)
+    transport = try reader.choice(.transport) ?? transport
+    tls = try reader.tls(registry: registry, transport: transport)
     networks = try reader.networks()
     tags = try reader.tags()
     dns = try reader.dns() ?? dns

@@ -13,6 +13,7 @@ import Rendezvous
 import ServiceManager
 import Settings
 import Telemetry
+import TLSTransport
 import Wire
 
 package enum NodeProgram {
@@ -133,7 +134,7 @@ package enum NodeProgram {
       kept.keep(tun: engine.descriptors.tun, socket: engine.descriptors.socket, peers: recent)
       let port = engine.localEndpoint.port
       let directory = Directory(
-        configuration: directoryConfiguration(configuration), store: store,
+        configuration: try directoryConfiguration(configuration), store: store,
         announcement: Announcement(listenAddress: configuration.advertise?.description ?? "127.0.0.1:\(port)"),
         logger: logger, group: group)
       return NodeParts(
@@ -172,13 +173,17 @@ package enum NodeProgram {
     return server
   }
 
-  private static func directoryConfiguration(_ configuration: NodeConfiguration) -> DirectoryConfiguration {
+  private static func directoryConfiguration(_ configuration: NodeConfiguration) throws -> DirectoryConfiguration {
     let registry = configuration.registry ?? HostPort(host: "127.0.0.1", port: NodeConfiguration.registryPort)
-    return DirectoryConfiguration(
+    // A file of authorities that cannot be used is told now, not when TLS is needed.
+    if let settings = configuration.tls { _ = try TLSDialer(settings) }
+    var result = DirectoryConfiguration(
       registryHost: registry.host, registryPort: registry.port, hostname: configuration.hostname,
       tags: configuration.tags, isPublic: configuration.isPublic, isRelayOnly: configuration.isRelayOnly,
       networks: configuration.networks,
       approvesAutomatically: configuration.trustAutoApprove, version: "pilot-tun \(PilotTunVersion.text)")
+    result.detour = Node.registryDetour(configuration)
+    return result
   }
 
   // MARK: Ready

@@ -9,13 +9,15 @@ enum PathClass: String, CaseIterable, Sendable {
   case direct4
   case direct6
   case relay
+  /// The relay, by TLS.
+  case tcp443
   case none
 
-  init(_ path: EnginePath) {
+  init(_ path: EnginePath, relay: PathClass) {
     switch path {
     case .none: self = .none
     case .direct(let endpoint): self = endpoint.isIPv4 ? .direct4 : .direct6
-    case .relay: self = .relay
+    case .relay: self = relay
     }
   }
 }

@@ -16,13 +16,14 @@ package enum PilotctlForms {
 
   // MARK: Peers
 
+  static func isRelayed(_ peer: JSONValue) -> Bool { ["relay", "tcp443"].contains(peer.string("path")) }
   static func isEncrypted(_ peer: JSONValue) -> Bool { peer.string("session") == "established" }
 
   package static func peers(_ data: JSONValue) -> JSONValue {
     let rows = data.items("peers").map { peer -> JSONValue in
       [
         "node_id": JSONValue(peer.int("node_id")), "encrypted": JSONValue(isEncrypted(peer)),
-        "authenticated": JSONValue(isEncrypted(peer)), "relay": JSONValue(peer.string("path") == "relay"),
+        "authenticated": JSONValue(isEncrypted(peer)), "relay": JSONValue(isRelayed(peer)),
       ]
     }
     return [
@@ -64,7 +65,7 @@ package enum PilotctlForms {
       "hostname": .text(status.string("hostname")), "uptime_secs": JSONValue(status.int("uptime_seconds")),
       "peers": JSONValue(peers.count), "encrypted_peers": JSONValue(peers.count(where: isEncrypted)),
       "authenticated_peers": JSONValue(peers.count(where: isEncrypted)),
-      "relay_peer_count": JSONValue(peers.count { $0.string("path") == "relay" }), "connections": 0, "ports": 0,
+      "relay_peer_count": JSONValue(peers.count(where: isRelayed)), "connections": 0, "ports": 0,
       "bytes_sent": sum("tx_bytes"), "bytes_recv": sum("rx_bytes"), "pkts_sent": sum("tx_packets"),
       "pkts_recv": sum("rx_packets"), "encrypt": true, "identity": true,
       "public_key": .text(status.string("public_key")),

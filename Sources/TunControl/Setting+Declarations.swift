@@ -128,6 +128,38 @@ extension Setting {
       SettingDeclaration(
         rawValue, .flag, standard: "false", summary: "Never talk to peers directly, only through the beacon.",
         meaning: "no direct paths", example: "false")
+    case .transport:
+      SettingDeclaration(
+        rawValue, .choice(TransportMode.allCases.map(\.rawValue)), standard: "`auto`",
+        summary: "How to reach the rendezvous: auto, udp or tls (default auto: TLS where UDP is blocked).",
+        meaning: "how to reach the rendezvous: by UDP and its own ports, by TLS on TCP 443, or by TLS where UDP is blocked "
+          + "([nat-traversal.md](nat-traversal.md#where-udp-is-blocked))",
+        example: #""auto""#)
+    case .rendezvousTLS:
+      SettingDeclaration(
+        rawValue, .text, value: "`HOST[:PORT]`", standard: "the registry's host, 443",
+        summary: "Where the rendezvous listens for TLS (default: its host, port 443).",
+        meaning: "where the rendezvous listens for TLS", example: #""rendezvous.example.net:443""#)
+    case .proxy:
+      SettingDeclaration(
+        rawValue, .text, value: "`http://[USER:PASSWORD@]HOST[:PORT]`, or `none`",
+        standard: "`HTTPS_PROXY`, `https_proxy`", isSecret: true,
+        summary: "HTTP proxy for TLS, or none (default HTTPS_PROXY).",
+        meaning: "HTTP proxy (CONNECT) for TLS; hosts in `NO_PROXY` are reached without it. Credentials are refused on the "
+          + "command line, where every user sees them",
+        example: #""http://proxy.example.net:3128""#)
+    case .proxyCredentialsCommand:
+      SettingDeclaration(
+        rawValue, .text, value: "a command for `/bin/sh`", standard: "none", isSecret: true,
+        summary: "Prints the proxy's credentials; run again when they are refused.",
+        meaning: "prints `USER:PASSWORD`, the proxy's URL with both, or `Bearer TOKEN` as its first line; run when "
+          + "credentials are needed first, and again when the proxy refuses them (407); 10 s at most",
+        example: #""cat /run/proxy-credentials""#)
+    case .tlsCAFile:
+      SettingDeclaration(
+        rawValue, .path, standard: "the system's authorities, or `SSL_CERT_FILE`",
+        summary: "Authorities to trust instead of the system's (PEM).",
+        meaning: "PEM file of the authorities to trust instead", example: #""/etc/pilot-tun/authority.pem""#)
     case .dns:
       SettingDeclaration(
         rawValue, .text, value: "`auto`, `resolved`, `file:/PATH`, `off`", standard: "`auto`",

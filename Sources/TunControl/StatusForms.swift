@@ -35,6 +35,13 @@ package enum StatusForms {
     var registry = "registry \(rendezvous.string("registry")) · beacon \(rendezvous.string("beacon"))"
     if rendezvous.flag("embedded") { registry += " · embedded" }
     rows.append(["rendezvous", registry])
+    let transport = data["transport"] ?? [:]
+    if transport.string("carrier") == "tls" || transport["error"]?.object != nil {
+      rows.append(["transport", self.transport(transport)])
+      if let problem = transport["error"], problem.object != nil {
+        rows.append(["", "✗ " + TextForms.plain(problem.string("message"))])
+      }
+    }
     if let problem = rendezvous["error"]?.text { rows.append(["", "✗ " + TextForms.plain(problem)]) }
     let dns = data["dns"] ?? [:]
     let reason = dns.string("reason")
@@ -77,6 +84,13 @@ package enum StatusForms {
     return [way, "\(proof.string("name")) is found"].compactMap { $0 }.joined(separator: " · ")
   }
 
+  private static func transport(_ transport: JSONValue) -> String {
+    guard transport.string("carrier") == "tls" else { return "UDP: " + transport.string("reason") }
+    let proxy = transport.string("proxy")
+    return "TLS to \(transport.string("tls"))" + (proxy.isEmpty ? "" : " through the proxy \(proxy)")
+      + (transport.flag("connected") ? ": " : ", not connected: ") + transport.string("reason")
+  }
+
   private static func router(_ mapping: JSONValue) -> String {
     switch mapping.string("state") {
     case "mapped": return "maps \(mapping.string("external")) to here by \(mapping.string("protocol"))"
@@ -91,7 +105,7 @@ package enum StatusForms {
     let peers = data.items("peers")
     guard !peers.isEmpty else { return "no peers yet: send something to one, for example `pilot-tun ping NAME`" }
     let direct = peers.count { $0.string("path") == "direct" }
-    let relayed = peers.count { $0.string("path") == "relay" }
+    let relayed = peers.count { ["relay", "tcp443"].contains($0.string("path")) }
     var rows = [["NAME", "ADDRESS", "PATH", "SESSION", "TRUST", "RTT", "SENT", "RECEIVED", "HEARD"]]
     for peer in peers {
       let endpoint = peer.string("endpoint")

@@ -5,6 +5,7 @@ import JSON
 import NIOCore
 import SeededRandom
 import Testing
+import Wire
 
 @testable import Directory
 

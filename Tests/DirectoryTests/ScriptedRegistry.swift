@@ -5,6 +5,7 @@ import JSON
 import NIOCore
 import NIOPosix
 import Synchronization
+import Wire
 
 @testable import Directory
 

@@ -180,6 +180,11 @@ final class LabNode {
   /// Starts it and waits until it says that it is ready.
   func start() throws {
     try launch().waitForLine(containing: "ready", within: 30)
+    try adopt()
+  }
+
+  /// Reads the addresses of a node that was launched and is ready.
+  func adopt() throws {
     let status = try self.status()
     ipv6 = status["ipv6"].text
     address = status["address"].text

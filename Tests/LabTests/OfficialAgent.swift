@@ -48,7 +48,9 @@ final class OfficialAgent {
   var services: Program?
 
   /// `isAwaited`: false for several that start together; then wait with `waitUntilRegistered`.
-  init(_ name: String, _ flags: [String], in fleet: Fleet, isAwaited: Bool = true) throws {
+  init(
+    _ name: String, _ flags: [String], in fleet: Fleet, environment more: [String: String] = [:], isAwaited: Bool = true
+  ) throws {
     self.name = name
     lab = fleet.lab
     namespace = try lab.namespace(name)
@@ -60,10 +62,11 @@ final class OfficialAgent {
     let home = "\(lab.directory)/\(name)-home"
     try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true)
     socket = "\(lab.directory)/\(name)-official.sock"
-    environment = [
+    let own = [
       "HOME": home, "PILOT_HOME": home, "PILOT_SOCKET": socket, "PILOT_TELEMETRY_URL": "", "PILOT_MOTD_URL": "",
       "PILOT_NO_SKILLINJECT": "1", "PILOT_REGISTRY": "\(Fleet.rendezvousAddress):9000",
     ]
+    environment = own.merging(more) { $1 }
     command =
       [
         Official.folder + "/pilot-daemon", "--registry", "\(Fleet.rendezvousAddress):9000", "--beacon",

@@ -1,0 +1,50 @@
+// What goes wrong on the way to a rendezvous by TLS on TCP 443. Thrown by everything in this room; shown by `status`,
+// `netcheck` and the log (docs/errors.md).
+
+package import Wire
+
+/// An error of the TLS transport. `code` is stable. No text of it ever holds a credential.
+package struct TransportError: ExplainedError, Equatable {
+  package enum Code: String, Sendable {
+    /// No connection: refused, no route, no answer in time, or the name does not resolve.
+    case tlsUnreachable = "tls_unreachable"
+    /// The other end does not speak TLS as we do, or ended the handshake.
+    case tlsFailed = "tls_failed"
+    /// Signed by nobody we trust, or out of date.
+    case certificateUntrusted = "certificate_untrusted"
+    /// A good certificate of another host.
+    case certificateNameMismatch = "certificate_name_mismatch"
+    /// The file of `tls-ca-file` holds no certificates.
+    case authoritiesUnusable = "tls_ca_file_unusable"
+    /// No connection to the proxy.
+    case proxyUnreachable = "proxy_unreachable"
+    /// The proxy wants credentials, or others (407).
+    case proxyCredentials = "proxy_credentials_refused"
+    /// The proxy connects to no such place (403 and the like), or answered nonsense.
+    case proxyRefused = "proxy_refused"
+    /// `proxy-credentials-command` failed, or printed nothing of use.
+    case credentialsCommand = "proxy_credentials_command_failed"
+    /// TLS works, and no rendezvous answers behind it.
+    case notARendezvous = "tls_not_a_rendezvous"
+    /// The rendezvous did not take our proof of who we are.
+    case identityRefused = "tls_identity_refused"
+    /// A connection that stood has ended.
+    case connectionEnded = "tls_connection_ended"
+  }
+
+  package var reason: Code
+  package var message: String
+  package var hint: String?
+
+  package var code: String { reason.rawValue }
+
+  package init(_ reason: Code, _ message: String, hint: String? = nil) {
+    self.reason = reason
+    self.message = message
+    self.hint = hint
+  }
+}
+
+extension TransportError: CustomStringConvertible {
+  package var description: String { hint.map { "\(message) (\($0))" } ?? message }
+}
