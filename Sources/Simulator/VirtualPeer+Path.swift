@@ -102,7 +102,7 @@ extension VirtualPeer {
       let answer = InnerKind.probeBytes(probe.id, size: probe.size, isAnswer: true)
       sendControl(answer, padding: probe.size - answer.count, by: way)
     case .probeAnswer:
-      if let probe = InnerKind.probe(inner) { walk(.probeAnswered(probe.id, isRelayed: way == .relay)) }
+      if let probe = InnerKind.probe(inner) { walk(.probeAnswered(probe.id, by: way)) }
     case .candidates:
       if case .candidates(let endpoints) = TunnelControl(inner) { walk(.told(endpoints.filter(isWorthTrying))) }
     case .other:

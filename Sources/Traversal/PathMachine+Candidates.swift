@@ -233,8 +233,8 @@ extension PathMachine {
     return true
   }
 
-  mutating func answered(_ id: ProbeID, isRelayed: Bool, _ now: UInt64, _ actions: inout [Action]) {
-    if isRelayed, let way = (outstanding + late).first(where: { $0.id == id })?.path, way != .relay {
+  mutating func answered(_ id: ProbeID, by arrival: Path, _ now: UInt64, _ actions: inout [Action]) {
+    if arrival == .relay, let way = (outstanding + late).first(where: { $0.id == id })?.path, way != .relay {
       return detoured(way, now, &actions)
     }
     let probe: Probe
@@ -253,6 +253,7 @@ extension PathMachine {
       $0.answers &+= 1
       $0.answeredAt = now
       $0.misses = 0
+      $0.isAnsweredFromThere = arrival == probe.path
       if isLarge {
         $0.isLargeProven = true
         $0.largeMisses = 0

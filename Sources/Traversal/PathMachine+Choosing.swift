@@ -60,7 +60,8 @@ extension PathMachine {
       return
     }
     // What only reaches the peer, whose frames come from elsewhere, is no better than where they come from.
-    guard !rival.isSmall || present.isSmall, rival.heardAt != 0 else { return }
+    // A symmetric NAT keeps an older mapping for a while: it lets us in, and dies unused.
+    guard !rival.isSmall || present.isSmall, rival.heardAt != 0, rival.isAnsweredFromThere else { return }
     let isCalm = switchedAt == 0 || now >= switchedAt + PathLimits.calm || now <= sessionSince + PathLimits.race
     // On the same network rather than through the router and back.
     let isNearer = rival.kind == .lan && present.kind != .lan && own <= other

@@ -36,9 +36,9 @@ package struct PathMachine: Sendable {
     case calledThroughRelay
     /// The beacon has another address: what was found of the relay holds no more, and the worker forgot the path's limit.
     case relayMoved
-    /// A probe was answered. Official daemons answer a direct probe through the relay while they think of the direct way
-    /// as closed: that proves nothing of the way back.
-    case probeAnswered(ProbeID, isRelayed: Bool)
+    /// A probe was answered, and the answer came by this way. Official daemons answer a direct probe through the relay
+    /// while they think of the direct way as closed: that proves nothing of the way back.
+    case probeAnswered(ProbeID, by: Path)
     /// Our kernel refused an inner frame of this size on this way; what it would have taken, if it says.
     case tooBig(Path, size: Int, limit: Int?)
     /// The beacon sees our socket at another endpoint than before: a NAT gave us another mapping.
@@ -178,7 +178,7 @@ package struct PathMachine: Sendable {
       toldLimit = 0
       beginSearch(now, &actions)
       if isInUse(now) { beginRound(now, calls: false, &actions) }
-    case .probeAnswered(let id, let isRelayed): answered(id, isRelayed: isRelayed, now, &actions)
+    case .probeAnswered(let id, let way): answered(id, by: way, now, &actions)
     case .mappingChanged: forgive(now, &actions)
     case .ownNetwork(let network, let mayOpenPorts): learn(network, mayOpenPorts)
     case .peerTranslation(let translation): peerTranslation = translation

@@ -129,6 +129,8 @@ package struct Candidate: Equatable, Sendable {
   package internal(set) var heardAt: UInt64 = 0
   /// A probe there was answered through the relay.
   package internal(set) var detouredAt: UInt64 = 0
+  /// The last answer came from there.
+  package internal(set) var isAnsweredFromThere = false
   /// The smoothed one of small probes, nanoseconds.
   package internal(set) var roundTrip: UInt64?
   /// Probes without answer since the last answer.

@@ -69,8 +69,8 @@ extension Node {
     let milliseconds = Double(Clock.now() &- ping.sentAt) / 1e6
     if let probe = ping.probe {
       // What other ways take is not the round trip of the pair.
-      let isRelayed = if case .relayed = arrival { true } else { false }
-      walk(peer, .probeAnswered(probe, isRelayed: isRelayed))
+      let way: Path = if case .direct(let from) = arrival { .direct(from) } else { .relay }
+      walk(peer, .probeAnswered(probe, by: way))
     } else {
       peer.roundTrip = milliseconds
     }

@@ -74,7 +74,7 @@ struct PathBench {
         // The answer is a frame from there.
         if answer.path == machine.path { activity.onPathAt = now }
         if case .direct(let from) = answer.path, answer.path != machine.path { feed(.moved(from)) }
-        feed(.probeAnswered(answer.id, isRelayed: answer.path == .relay))
+        feed(.probeAnswered(answer.id, by: answer.path))
         continue
       }
       if let deadline = machine.nextDeadline(now), deadline <= now {

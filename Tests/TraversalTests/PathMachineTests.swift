@@ -454,7 +454,7 @@ struct PathMachineTests {
     bench.run(10 * second)
     #expect(bench.machine.path == .relay)
     for case .probe(let id, .direct(home), _) in bench.log.map(\.action).suffix(3) {
-      bench.feed(.probeAnswered(id, isRelayed: true))
+      bench.feed(.probeAnswered(id, by: .relay))
     }
     bench.run(second)
     #expect(bench.machine.path == .relay && bench.machine.candidates[0].answers == 0)
@@ -465,9 +465,29 @@ struct PathMachineTests {
       Issue.record("no probe")
       return
     }
-    bench.feed(.probeAnswered(id, isRelayed: true))
+    bench.feed(.probeAnswered(id, by: .relay))
     let sent = bench.probes(.direct(home), since: began)
     #expect(sent.count == 3 && bench.machine.path == .relay)
+  }
+
+  @Test("a faster way is not taken while its answers come from elsewhere: an old mapping lets in, and dies unused")
+  func oldMapping() {
+    for comesFromThere in [false, true] {
+      var bench = pair(direct: 40 * millisecond)
+      bench.isSending = true
+      bench.run(70 * second)
+      #expect(bench.machine.path == .direct(home))
+      bench.feed(.moved(elsewhere))
+      let present = Path.direct(home)
+      for _ in 0..<4 {
+        let waiting = bench.log.map(\.action).suffix(6)
+        bench.run(5 * millisecond)
+        for case .probe(let id, .direct(elsewhere), _) in waiting {
+          bench.feed(.probeAnswered(id, by: comesFromThere ? .direct(elsewhere) : present))
+        }
+      }
+      #expect(bench.machine.path == (comesFromThere ? .direct(elsewhere) : present))
+    }
   }
 
   @Test("a way that died is taken again at once when the beacon sees us elsewhere; without that, after a minute")
