@@ -76,6 +76,9 @@ extension Counter {
     case .relayUnknownTarget: "Datagrams to relay to a node whose endpoint is not known."
     case .relaySpoofed: "Datagrams to relay in the name of a node that is elsewhere."
     case .relayNotWritten: "Datagrams to relay that the kernel did not take."
+    case .compatAccepted: "Connections of nodes without UDP, by WebSocket."
+    case .compatRefused: "Such connections that did not prove in time which node they are."
+    case .compatNotWritten: "Datagrams for nodes on a WebSocket that do not read fast enough."
     case .notifications: "Messages that tell a node of requests for trust."
     }
   }
