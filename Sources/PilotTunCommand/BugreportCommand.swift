@@ -60,8 +60,9 @@ struct BugreportCommand: AsyncParsableCommand {
     do throws(ControlError) {
       let status = try? ControlClient(path: socket).call(ControlRequest(.status))
       let beacon = status?["rendezvous"]?.string("beacon") ?? ""
-      let beacons = try Netcheck.beacons(named: beacon.isEmpty ? [] : [beacon], configuration.get())
-      return .success(try await Netcheck.run(beacons).json)
+      let (named, layers) = (beacon.isEmpty ? [] : [beacon], try configuration.get())
+      let tls = try Netcheck.tls(named: named, layers)
+      return .success(try await Netcheck.run(try Netcheck.beacons(named: named, layers), tls: tls).json)
     } catch {
       return .failure(error)
     }
