@@ -21,7 +21,8 @@ extension Node {
   func peersByPath() -> [PathClass: Int] {
     var counts: [PathClass: Int] = [:]
     for peer in peers.values {
-      counts[peer.handshake.currentSession == nil ? .none : PathClass(peer.enginePath, relay: relayClass), default: 0] += 1
+      counts[
+        peer.handshake.currentSession == nil ? .none : PathClass(peer.enginePath, relay: relayClass), default: 0] += 1
     }
     return counts
   }

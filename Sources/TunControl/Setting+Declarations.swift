@@ -132,7 +132,8 @@ extension Setting {
       SettingDeclaration(
         rawValue, .choice(TransportMode.allCases.map(\.rawValue)), standard: "`auto`",
         summary: "How to reach the rendezvous: auto, udp or tls (default auto: TLS where UDP is blocked).",
-        meaning: "how to reach the rendezvous: by UDP and its own ports, by TLS on TCP 443, or by TLS where UDP is blocked "
+        meaning:
+          "how to reach the rendezvous: by UDP and its own ports, by TLS on TCP 443, or by TLS where UDP is blocked "
           + "([nat-traversal.md](nat-traversal.md#where-udp-is-blocked))",
         example: #""auto""#)
     case .rendezvousTLS:
@@ -145,7 +146,8 @@ extension Setting {
         rawValue, .text, value: "`http://[USER:PASSWORD@]HOST[:PORT]`, or `none`",
         standard: "`HTTPS_PROXY`, `https_proxy`", isSecret: true,
         summary: "HTTP proxy for TLS, or none (default HTTPS_PROXY).",
-        meaning: "HTTP proxy (CONNECT) for TLS; hosts in `NO_PROXY` are reached without it. Credentials are refused on the "
+        meaning:
+          "HTTP proxy (CONNECT) for TLS; hosts in `NO_PROXY` are reached without it. Credentials are refused on the "
           + "command line, where every user sees them",
         example: #""http://proxy.example.net:3128""#)
     case .proxyCredentialsCommand:
