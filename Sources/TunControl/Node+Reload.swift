@@ -55,7 +55,8 @@ enum ConfigurationChange {
     case .tags: differs(\.tags)
     case .relayOnly: differs(\.isRelayOnly)
     case .transport: differs(\.transport)
-    case .rendezvousTLS: differs(\.tls?.authority)
+    // It follows the registry unless it was said.
+    case .rendezvousTLS: differs(\.tls?.authority) && !differs(\.registry)
     case .proxy: differs(\.tls?.proxy)
     case .proxyCredentialsCommand: differs(\.tls?.credentialsCommand)
     case .tlsCAFile: differs(\.tls?.authoritiesFile)
