@@ -151,6 +151,8 @@ install_packages() {
       did "$package $version is installed"
     else
       did "installing $package $version"
+      # A program that runs is the old one.
+      changed=true
       missing="$missing $work/$file"
     fi
   done
@@ -200,7 +202,7 @@ set_key() {
 start_service() {
   if systemctl --quiet is-active pilot-tun.service; then
     if $changed; then
-      did "restarting pilot-tun.service: settings changed"
+      did "restarting pilot-tun.service: settings or programs changed"
       verb=restart
     else
       did "pilot-tun.service runs"
@@ -224,7 +226,7 @@ start_process() {
       did "pilot-tun runs"
       return 0
     fi
-    did "stopping pilot-tun: settings changed"
+    did "stopping pilot-tun: settings or programs changed"
     pilot-tun down >/dev/null
   fi
   did "starting pilot-tun in the background (there is no systemd); log: $log"

@@ -130,7 +130,8 @@ package struct PortOpener: SocketMachine {
     tellings += 1
     next = tellings == 2 ? endsAt : now + 1000 * Self.millisecond
     let isSure = seen.keys.contains { $0 < Self.samples } && seen.keys.contains { $0 > Self.samples }
-    guard isSure, let span, span.last - span.first < Self.widestHint else {
+    // Ports below the first one to try are no hint, whatever the beacon or the NAT means by them.
+    guard isSure, let span, span.first >= Int(Self.firstPort), span.last - span.first < Self.widestHint else {
       return [.tell(.opened(first: Self.firstPort, last: .max))]
     }
     // Another program's mapping may have come in between.

@@ -27,6 +27,8 @@ actor HostNames {
   private var provedAt: UInt64 = 0
   private var hasAdvised = false
   private var hasBegun = false
+  /// Nothing is told to anybody any more.
+  private var isEnded = false
   private var logged: Set<String> = []
 
   private static let proofLimit = Duration.seconds(3)
@@ -44,7 +46,7 @@ actor HostNames {
   ///
   /// - Throws: the operator insisted on a way that does not work.
   func begin(name: String, address: IPv6Address) async throws(ControlError) {
-    guard mode != .off else { return }
+    guard mode != .off, !isEnded else { return }
     let isFirst = !hasBegun
     guard isFirst || subject?.name != name || subject?.address != address else { return }
     hasBegun = true
@@ -62,6 +64,7 @@ actor HostNames {
 
   /// Takes everything back.
   func end() async {
+    isEnded = true
     if let thread {
       thread.stop()
       await reports?.value
@@ -113,6 +116,7 @@ actor HostNames {
   }
 
   private func install(_ file: ResolverFile) {
+    guard !isEnded else { return }
     do throws(ControlError) {
       do throws(FileFailure) {
         try note.write(file)

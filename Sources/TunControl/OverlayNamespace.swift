@@ -69,8 +69,8 @@ private final class ThreadCall<Value: Sendable>: Sendable {
     while true {
       if let value = result.withLock({ $0 }) { return value }
       var descriptor = done
-      // Out of descriptors (-EBADF): then by turns.
-      if pt_poll(&descriptor, 1, -1) < 0 { usleep(1000) }
+      // Out of descriptors there is no event to wait for: then by turns.
+      _ = pt_poll(&descriptor, 1, done < 0 ? 1 : -1)
     }
   }
 }

@@ -147,6 +147,10 @@ struct HardPairTests {
     #expect(silent.sockets == PortOpener.manySockets && silent.1 == .opened(first: 1024, last: 65_535))
     let edge = open { UInt16($0 < 4 ? 65_530 : 65_535) }
     #expect(edge.1 == .opened(first: 65_522, last: 65_535))
+    for low in [UInt16(0), 500, 1015] {
+      let opened = open { low + UInt16($0 % 8) }
+      #expect(opened.1 == .opened(first: 1024, last: 65_535), "a beacon that says \(low)")
+    }
   }
 
   @Test("the first datagram of the peer at an opened socket wins; others, and elsewhere, do not")
