@@ -23,6 +23,8 @@ struct Serve: AsyncParsableCommand {
   var network: [String] = []
   @Option(help: "Beacon that nodes are told about: ADDRESS:PORT. Default: where they reached this one")
   var advertisedBeacon: String?
+  @Option(help: "A beacon that runs by itself, for nodes of pilot-tun: ADDRESS:PORT. May be repeated.")
+  var moreBeacon: [String] = []
   @Option(help: "PEM file: with it and --tls-key the registry port speaks TLS as well.") var tlsCertificate: String?
   @Option(help: "PEM file: the key of the certificate.") var tlsKey: String?
   @Option(help: "trace, debug, info, notice, warning, error or critical. Default: info") var logLevel: String?
@@ -46,26 +48,14 @@ struct Serve: AsyncParsableCommand {
   }
 
   private func settings() throws -> RendezvousSettings {
-    var settings = RendezvousSettings()
-    if let config {
-      let text: String
-      do {
-        text = try String(contentsOfFile: config, encoding: .utf8)
-      } catch {
-        throw RendezvousError(
-          .configurationUnreadable, "cannot read \(config): \(error.localizedDescription)",
-          hint: "check the path and who may read it")
-      }
-      try settings.readFile(text, path: config)
-    }
-    try settings.readEnvironment(ProcessInfo.processInfo.environment)
     let flags: [(String, String?)] = [
       ("state_dir", stateDir), ("registry_listen", registryListen), ("beacon_listen", beaconListen),
       ("http_listen", httpListen), ("advertised_beacon", advertisedBeacon), ("tls_certificate", tlsCertificate),
       ("tls_key", tlsKey), ("log_level", logLevel),
       ("log_format", logFormat),
     ]
-    for case (let name, let value?) in flags { try settings.set(name, [value]) }
+    var settings = try RendezvousSettings.read(file: config, flags: flags)
+    if !moreBeacon.isEmpty { try settings.set("more_beacons", moreBeacon) }
     if !network.isEmpty { try settings.set("networks", network) }
     return settings
   }

@@ -36,8 +36,8 @@ struct Up: AsyncParsableCommand {
   var rendezvous: String?
   @Option(help: ArgumentHelp("Registry (TCP).", valueName: "host:port"))
   var registry: String?
-  @Option(help: ArgumentHelp("Beacon (UDP).", valueName: "host:port"))
-  var beacon: String?
+  @Option(help: ArgumentHelp("Beacon (UDP); repeatable, the nearest healthy one is used.", valueName: "host[:port]"))
+  var beacon: [String] = []
   @Option(help: "TUN interface (default pilot0).")
   var interface: String?
   @Option(help: "Largest inner packet in bytes, 1280 to 9000 (default 1400).")
@@ -59,6 +59,12 @@ struct Up: AsyncParsableCommand {
   var tag: [String] = []
   @Flag(help: "Never talk to peers directly, only through the beacon.")
   var relayOnly = false
+  @Flag(help: "Relay for trusted peers that cannot reach each other directly.")
+  var relay = false
+  @Option(
+    help: ArgumentHelp(
+      "Bytes, and packets, a second that are relayed for each peer (default 4M:8k).", valueName: "bytes[:packets]"))
+  var relayLimit: String?
   @Option(help: "Names: auto, resolved or off (default auto).")
   var dns: String?
   @Option(help: ArgumentHelp("Serve counters for Prometheus over HTTP.", valueName: "address:port"))
@@ -84,15 +90,17 @@ struct Up: AsyncParsableCommand {
     let single: [Setting: String?] = [
       .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
       .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,
-      .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
+      .relayLimit: relayLimit, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
       .portMapping: portMapping,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
     ]
     var flags = single.compactMapValues { $0.map { [$0] } }
     flags[.networks] = network
     flags[.tags] = tag
+    flags[.beacon] = beacon
     if `public` { flags[.isPublic] = ["true"] }
     if trustAutoApprove { flags[.trustAutoApprove] = ["true"] }
+    if relay { flags[.relay] = ["true"] }
     if relayOnly { flags[.relayOnly] = ["true"] }
     return flags
   }

@@ -9,7 +9,8 @@ package struct RendezvousSettings: Sendable {
   /// What can be set, each with the form of its value.
   package static let forms: [(name: String, form: String)] = [
     ("state_dir", "a directory"), ("registry_listen", "ADDRESS:PORT"), ("beacon_listen", "ADDRESS:PORT"),
-    ("http_listen", "ADDRESS:PORT"), ("advertised_beacon", "ADDRESS:PORT"), ("admin_token", "a text"),
+    ("http_listen", "ADDRESS:PORT"), ("advertised_beacon", "ADDRESS:PORT"),
+    ("more_beacons", "ADDRESS:PORT, several"), ("admin_token", "a text"),
     ("admin_needs_tls", "true or false"), ("tls_certificate", "a PEM file"), ("tls_key", "a PEM file"),
     ("networks", "NAME:open or NAME:token:SECRET, several"), ("exempt_sources", "addresses or ADDRESS/LENGTH, several"),
     ("believe_local_clients", "true or false"), ("bind_changes_to_host", "true or false"),
@@ -64,7 +65,9 @@ package struct RendezvousSettings: Sendable {
     }
   }
 
-  private static func isList(_ name: String) -> Bool { name == "networks" || name == "exempt_sources" }
+  private static func isList(_ name: String) -> Bool {
+    name == "networks" || name == "exempt_sources" || name == "more_beacons"
+  }
 
   package func configuration() throws(RendezvousError) -> RendezvousConfiguration {
     var result = RendezvousConfiguration(stateDirectory: self["state_dir"] ?? Self.defaultStateDirectory)
@@ -72,6 +75,10 @@ package struct RendezvousSettings: Sendable {
     if let endpoint = try endpoint("beacon_listen") { result.beaconListen = endpoint }
     result.httpListen = try endpoint("http_listen")
     result.advertisedBeacon = try endpoint("advertised_beacon")
+    for text in values["more_beacons"] ?? [] {
+      guard let beacon = Endpoint(text) else { throw invalid("more_beacons", text) }
+      result.moreBeacons.append(beacon)
+    }
     result.adminToken = self["admin_token"]
     result.tlsCertificate = self["tls_certificate"]
     result.tlsKey = self["tls_key"]

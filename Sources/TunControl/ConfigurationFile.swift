@@ -56,7 +56,7 @@ package enum ConfigurationFile {
   /// `state_dir` and `state-dir` are the same key; lists may be written in the plural.
   private static func setting(for key: String) -> Setting? {
     let name = key.split(separator: "_", omittingEmptySubsequences: false).joined(separator: "-")
-    if name == "networks" || name == "tags" { return Setting(rawValue: String(name.dropLast())) }
+    if name == "networks" || name == "tags" || name == "beacons" { return Setting(rawValue: String(name.dropLast())) }
     return Setting(rawValue: name)
   }
 

@@ -22,6 +22,8 @@ package enum Setting: String, CaseIterable, Sendable {
   case networks = "network"
   case tags = "tag"
   case relayOnly = "relay-only"
+  case relay
+  case relayLimit = "relay-limit"
   case dns
   case metrics
   case logLevel = "log-level"
@@ -33,8 +35,10 @@ package enum Setting: String, CaseIterable, Sendable {
   }
 
   /// Whether the setting may be given more than once; in the environment its values are separated by commas.
-  package var isList: Bool { self == .networks || self == .tags }
-  package var isSwitch: Bool { self == .isPublic || self == .trustAutoApprove || self == .relayOnly }
+  package var isList: Bool { self == .networks || self == .tags || self == .beacon }
+  package var isSwitch: Bool {
+    self == .isPublic || self == .trustAutoApprove || self == .relayOnly || self == .relay
+  }
 }
 
 /// The texts of a setting and the source they came from, as it is named in error messages.

@@ -22,12 +22,13 @@ package enum Netcheck {
       }
       return beacons
     }
-    guard let beacon = try NodeConfiguration(layers).beacon else {
+    let beacons = try NodeConfiguration(layers).beacons
+    guard !beacons.isEmpty else {
       throw ControlError(
         "no_beacon", "no beacon is configured to ask",
         hint: "pilot-tun netcheck --rendezvous HOST, or --beacon HOST:PORT once or more", isUsage: true)
     }
-    return [beacon]
+    return beacons
   }
 
   /// Asks all of them, a few seconds at most. Throws when none answers.

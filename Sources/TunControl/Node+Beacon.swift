@@ -1,4 +1,5 @@
-// The beacon: where our socket is seen from outside, who wants to punch, frames through the relay (wire/tunnel §4).
+// The beacons: which of them know us, where our socket is seen from outside, who wants to punch, frames of handshakes
+// through the relay (wire/tunnel §4). Which relay data takes is Node+Relays'.
 
 import Directory
 import Engine
@@ -14,57 +15,123 @@ extension Node {
     return isBehindNAT ? 25_000_000_000 : 60_000_000_000
   }
 
-  /// Resolves the beacon's name; tried again with each discover while it fails.
-  func findBeacon() async {
-    guard let wanted = beaconAddress else { return }
-    do {
-      let found = try await HostResolver.endpoints(host: wanted.host, port: wanted.port)
-      guard let endpoint = found.first(where: \.isIPv4) ?? found.first, endpoint != beacon else { return }
-      beacon = endpoint
-      beaconProblem = nil
-      tell(.setBeacon(endpoint))
-      beaconMoved()
-    } catch {
-      beaconProblem = error.message
-      logOnce("beacon \(error.message)", "beacon: \(error.message)")
+  /// The beacon that is home; before any answered, the first.
+  var beacon: Endpoint? { beaconChoice.home ?? beaconChoice.beacons.first?.endpoint }
+
+  /// Resolves the beacons' names; tried again while one fails.
+  func findBeacons() async {
+    var found: [Endpoint] = []
+    var problem: String?
+    for wanted in wantedBeacons {
+      do {
+        let endpoints = try await HostResolver.endpoints(host: wanted.host, port: wanted.port)
+        resolvedBeacons[wanted] = endpoints.first(where: \.isIPv4) ?? endpoints.first
+      } catch {
+        problem = error.message
+        logOnce("beacon \(error.message)", "beacon: \(error.message)")
+      }
+      // What it meant before holds until something else is known.
+      if let endpoint = resolvedBeacons[wanted], !found.contains(endpoint) { found.append(endpoint) }
     }
+    beaconProblem = problem
+    guard found != beaconChoice.beacons.map(\.endpoint) else { return }
+    // The worker first: it drops answers of whom it does not know.
+    tellRelayEndpoints(beacons: found)
+    steer(.listed(found))
+    for peer in peers.values { refreshWays(to: peer) }
   }
 
-  /// The configured beacon; the embedded one by an address of this machine that peers can reach, so that it sees our
+  /// The configured beacons; the embedded one by an address of this machine that peers can reach, so that it sees our
   /// socket as they do.
-  private var beaconAddress: HostPort? {
-    if let beacon = configuration.beacon { return beacon }
-    let own = LocalAddresses.list(except: configuration.interface).first?.description ?? "127.0.0.1"
-    return HostPort(host: own, port: NodeConfiguration.beaconPort)
+  private var wantedBeacons: [HostPort] {
+    var wanted = configuration.beacons
+    if wanted.isEmpty {
+      let own = LocalAddresses.list(except: configuration.interface).first?.description ?? "127.0.0.1"
+      wanted = [HostPort(host: own, port: NodeConfiguration.beaconPort)]
+    }
+    return Array((wanted + toldBeacons.filter { !wanted.contains($0) }).prefix(NodeConfiguration.mostBeacons))
   }
 
-  /// Asks the beacon where our socket is seen; also tells it where to find us. Node 0 before the registration.
-  func discover() {
-    guard let beacon else { return }
-    discoverSentAt = Clock.now()
-    isDiscoverAwaited = true
+  /// Asks the registry for more beacons. What it names stays until it names others: it may be away when they are needed.
+  func learnBeacons() async {
+    let told = await directory.beacons().compactMap { HostPort($0, defaultPort: nil) }
+    guard !told.isEmpty, told != toldBeacons else { return }
+    toldBeacons = Array(told.prefix(NodeConfiguration.mostBeacons))
+    await findBeacons()
+  }
+
+  /// Gives the choice of beacons an event and carries its actions out.
+  func steer(_ event: BeaconChoice.Event) {
+    beaconChoice.interval = discoverInterval
+    for action in beaconChoice.handle(event, now: Clock.now()) {
+      switch action {
+      case .ask(let endpoint): ask(endpoint)
+      case .home(let endpoint):
+        tally("beacon-changes")
+        logger.info(
+          "home beacon",
+          metadata: [
+            "endpoint": "\(endpoint.map(\.description) ?? "none")",
+            "rtt_ms": "\((endpoint.flatMap { beaconChoice[$0]?.roundTrip } ?? 0) / 1_000_000)",
+          ])
+        if let seen = endpoint.flatMap({ beaconChoice[$0]?.seen }) { noteObserved(seen) }
+      case .known:
+        relaysVersion += 1
+        for peer in peers.values {
+          refreshWays(to: peer)
+          if isUsed(peer) { tellRelays(to: peer) }
+        }
+      }
+    }
+    nextBeaconTick = beaconChoice.nextDeadline
+    arm()
+  }
+
+  /// Asks the beacons that know us where our socket is seen; also tells them where to find us. Node 0 before the
+  /// registration.
+  func discover() { steer(.renewed) }
+
+  private func ask(_ beacon: Endpoint) {
     let message = BeaconMessage.discover(node: node ?? 0, key: store.identity.publicKey)
     tell(.sendDatagram(message.encoded(), to: beacon))
   }
 
-  func receive(_ message: BeaconMessage) {
+  /// Where our socket is seen, by the beacon that is home.
+  private func noteObserved(_ endpoint: Endpoint) {
+    guard endpoint != observed else { return }
+    let before = observed
+    observed = endpoint
+    logger.info("socket seen by the beacon", metadata: ["endpoint": "\(endpoint)"])
+    announce()
+    if let before, before.address != endpoint.address, Clock.now() > networkChangedAt + 10_000_000_000 {
+      networkChanged()
+    } else {
+      for peer in peers.values where isUsed(peer) { tellCandidates(to: peer) }
+    }
+  }
+
+  /// An answer to a question: one for each, and soon; nothing else tells that it is an answer.
+  private func answered(_ seen: Endpoint, by from: Endpoint) -> Bool {
+    guard beaconChoice.expects(from, now: Clock.now()) else {
+      count("beacon-unexpected")
+      return false
+    }
+    steer(.answered(from, seen: seen))
+    if from == beacon { noteObserved(seen) }
+    return true
+  }
+
+  func receive(_ message: BeaconMessage, from: Endpoint) {
     switch message {
-    case .discoverReply(let endpoint):
-      // One for each question, and soon: nothing else tells that it is an answer.
-      guard isDiscoverAwaited, let sentAt = discoverSentAt, Clock.now() < sentAt + 3_000_000_000 else {
-        return count("beacon-unexpected")
-      }
-      isDiscoverAwaited = false
-      guard endpoint != observed else { return }
-      let before = observed
-      observed = endpoint
-      logger.info("socket seen by the beacon", metadata: ["endpoint": "\(endpoint)"])
-      announce()
-      if let before, before.address != endpoint.address, Clock.now() > networkChangedAt + 10_000_000_000 {
-        networkChanged()
-      } else {
-        for peer in peers.values where isUsed(peer) { tellCandidates(to: peer) }
-      }
+    case .discoverReply(let endpoint): _ = answered(endpoint, by: from)
+    case .discoverChallenge(let endpoint, let challenge):
+      // Whoever could make us sign anything else by this would have to know what else begins like it.
+      guard answered(endpoint, by: from), let node else { return }
+      let proof = BeaconMessage.provenDiscover(
+        node: node, key: store.identity.publicKey, challenge: challenge,
+        signature: store.identity.sign(BeaconMessage.proofText(node: node, challenge: challenge)))
+      tell(.sendDatagram(proof.encoded(), to: from))
+      steer(.asked(from))
     case .punchCommand(let endpoint):
       guard !configuration.isRelayOnly else { return count("punch-ignored") }
       tally("punch-commands")
@@ -76,18 +143,21 @@ extension Node {
     }
   }
 
-  /// Asks the beacon to make the peer open its NAT for us.
+  /// Asks the beacon where nodes meet to make the peer open its NAT for us.
   func punch(_ peer: PeerState) {
-    guard let beacon, let node, !configuration.isRelayOnly, !peer.record.isRelayOnly else { return }
+    guard let beacon = beaconChoice.meetingPoint, let node, !configuration.isRelayOnly, !peer.record.isRelayOnly else {
+      return
+    }
     let message = BeaconMessage.punchRequest(requester: node, target: peer.node, grant: nil)
     tell(.sendDatagram(message.encoded(), to: beacon))
   }
 
-  /// Wraps a frame of a handshake for the peer.
-  func relay(_ frame: [UInt8], to peer: UInt32) {
-    guard let beacon, let node else { return }
-    let message = BeaconMessage.relay(source: node, destination: peer, frame: frame)
-    tell(.sendDatagram(message.encoded(), to: beacon))
+  /// Wraps a frame of a handshake for the node: through the relay that carried something of it before, else through
+  /// all that both may be known to. `peer`: its row, if it has one.
+  func relay(_ frame: [UInt8], to target: UInt32, after peer: PeerState?) {
+    guard let node else { return }
+    let message = BeaconMessage.relay(source: node, destination: target, frame: frame).encoded()
+    for endpoint in handshakeRelays(of: peer) { tell(.sendDatagram(message, to: endpoint)) }
   }
 
   // MARK: Our own place
@@ -119,9 +189,9 @@ extension Node {
   /// Addresses of this machine changed: everybody learns the new ones, and paths are tried anew.
   func networkChanged() {
     networkChangedAt = Clock.now()
-    Task { await findBeacon() }
+    Task { await findBeacons() }
     Task { await findMappingServer() }
-    discover()
+    steer(.networkChanged)
     // A frame from the new address is what moves us in the peer's table: probes are the first.
     for peer in peers.values where peer.handshake.currentSession != nil {
       offerEndpoints(to: peer)

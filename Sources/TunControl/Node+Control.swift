@@ -188,6 +188,7 @@ extension Node: ControlService {
   }
 
   private func describe(_ outcome: PingOutcome, _ address: PilotAddress, _ sequence: Int) -> JSONValue {
+    let relay = peers[address.node].flatMap { relayEndpoint(to: $0) }
     var members: [String: JSONValue] = ["seq": JSONValue(sequence), "address": .text(address.description)]
     switch outcome {
     case .answered(let milliseconds, let arrival):
@@ -200,7 +201,7 @@ extension Node: ControlService {
         members["endpoint"] = .text(endpoint.description)
       case .relayed:
         members["path"] = "relay"
-        members["endpoint"] = JSONValue(beacon?.description)
+        members["endpoint"] = JSONValue(relay?.description)
       }
     case .silent:
       members["ok"] = false

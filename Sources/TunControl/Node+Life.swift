@@ -18,6 +18,7 @@ extension Node {
       return error.message
     }
     startGateway()
+    if configuration.isRelay { tell(.setRelayLimit(configuration.relayLimit)) }
     let streams = Task { for await event in gateway.events { handle(event) } }
     let pump = EventPump(engine)
     let events = Task {
@@ -27,7 +28,7 @@ extension Node {
       }
     }
     lanAddresses = LocalAddresses.list(except: configuration.interface)
-    await findBeacon()
+    await findBeacons()
     await discoverBeforeRegistration()
     await directory.announce(announcement)
     await connectTrustMessages()
@@ -88,7 +89,10 @@ extension Node {
     case .stateChanged(let state):
       directoryState = state
       if isReady { notifier.status(stateLine) }
-      if case .connected = state { discover() }
+      if case .connected = state {
+        discover()
+        Task { await learnBeacons() }
+      }
     case .trustEnding(let peer): await endAdmission(of: peer)
     case .trustRefused(let refusal): count(refusal.rawValue)
     case .trustChanged(let peer):
@@ -97,6 +101,7 @@ extension Node {
         state.trust = trust
         applyPolicy(to: state)
       }
+      if configuration.isRelay, trust.isAdmitted { want(PilotAddress(network: 0, node: peer)) }
       // What it may see of us, and we of it, changed with it.
       if trust.isAdmitted || peers[peer] != nil { refreshRecord(of: peer, fresh: true) }
     case .handshakeRequested(let peer, let justification):

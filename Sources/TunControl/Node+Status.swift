@@ -25,7 +25,7 @@ extension Node {
       "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
-      "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(),
+      "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(), "relay": relayStatus(),
       "dns": dnsStatus(), "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
       "pending_requests": JSONValue(directory.pendingHandshakes().count),
@@ -63,6 +63,7 @@ extension Node {
     var members: [String: JSONValue] = [
       "registry": .text(HostPort(host: registry.registryHost, port: registry.registryPort).description),
       "beacon": JSONValue(beacon?.description ?? configuration.beacon?.description),
+      "beacons": .list(beaconChoice.beacons.map(describe)),
       "state": .text(directoryState.word), "embedded": JSONValue(configuration.isRendezvousEmbedded), "error": nil,
     ]
     switch directoryState {
@@ -74,6 +75,32 @@ extension Node {
       members["error"] = .text(reason)
     }
     return .object(members)
+  }
+
+  private func describe(_ beacon: BeaconChoice.Beacon) -> JSONValue {
+    let isHome = beacon.endpoint == beaconChoice.home
+    let state =
+      !beacon.isHealthy
+      ? (beacon.answeredAt == 0 && beacon.misses == 0 ? "asked" : "silent")
+      : isHome
+        ? "home"
+        : beaconChoice.known.contains(beacon.endpoint) ? "known" : "measured"
+    let name = resolvedBeacons.first { $0.value == beacon.endpoint }?.key
+    return [
+      "endpoint": .text(beacon.endpoint.description), "name": JSONValue(name?.description), "state": .text(state),
+      "rtt_ms": JSONValue(rounded: beacon.roundTrip.map { Double($0) / 1e6 }),
+      "seen": JSONValue(beacon.seen?.description),
+    ]
+  }
+
+  /// Whether this node relays and for how many, and who relays for it.
+  private func relayStatus() -> JSONValue {
+    let limit = configuration.relayLimit
+    return [
+      "offered": JSONValue(configuration.isRelay), "limit_bytes": JSONValue(limit.bytes),
+      "limit_packets": JSONValue(limit.packets), "peers": JSONValue(peers.values.count { $0.isRelayedFor }),
+      "through": .list(relayNodes.compactMap { peers[$0].map { .text($0.address.description) } }),
+    ]
   }
 
   private func dnsStatus() -> JSONValue {
@@ -160,8 +187,32 @@ extension Node {
       "last_receive_seconds": JSONValue(rounded: age), "path_mtu": JSONValue(pathMTU),
       "trust": .text(PeerPolicy.word(peer.trust)), "public": JSONValue(peer.record.isPublic),
       "problem": JSONValue(peer.problem), "raw_ipv6": JSONValue(peer.handshake.takesRawIPv6),
-      "path_reason": .text(peer.path.reason.rawValue),
+      "path_reason": .text(peer.path.reason.rawValue), "relay": JSONValue(path == "relay" ? relayWord(of: peer) : nil),
     ])
+  }
+
+  /// Which relay: a beacon's endpoint, or the address of a node.
+  private func relayWord(of peer: PeerState) -> String? {
+    switch peer.relays.present {
+    case .beacon(let endpoint)?: endpoint.description
+    case .node(let node)?: peers[node]?.address.description ?? "\(node)"
+    case nil: nil
+    }
+  }
+
+  /// The relays that both ends may use, when the path is one of them.
+  private func relayLines(of peer: PeerState) -> [String] {
+    guard peer.path.path == .relay, peer.relays.ways.count > 1 else { return [] }
+    return peer.relays.ways.map { way in
+      let name =
+        switch way.relay {
+        case .beacon(let endpoint): "beacon \(endpoint)"
+        case .node(let node): "node \(peers[node]?.address.description ?? "\(node)")"
+        }
+      let time = way.roundTrip.map { TextForms.milliseconds(Double($0) / 1e6) } ?? "not measured"
+      return "\(name): \(time), \(way.answers) of \(way.probes) pings answered"
+        + (way.relay == peer.relays.present ? ", in use" : "")
+    }
   }
 
   // MARK: Explain
@@ -207,6 +258,7 @@ extension Node {
         hint: peer.isKeyRefused ? "pilot-tun trust accept-key \(address)" : nil)
       step("session", peer.handshake.currentSession != nil, peer.sessionWord)
       for line in peer.path.explanation(now: Clock.now()) { step("path", peer.enginePath != .none, line) }
+      for line in relayLines(of: peer) { step("relay", true, line) }
     } else if record != nil {
       step("session", false, "nothing was sent yet", hint: "pilot-tun ping \(address)")
     }

@@ -18,7 +18,11 @@ extension Node {
   /// The peer's machines may have moved their deadlines.
   func rearm(_ peer: PeerState) {
     guard peers[peer.node] === peer else { return }
-    let times = [peer.handshake.nextDeadline, peer.path.nextDeadline(Clock.now())].compactMap { $0 }
+    let now = Clock.now()
+    let times = [
+      peer.handshake.nextDeadline, peer.path.nextDeadline(now),
+      peer.relays.nextDeadline(isUsed: isRelayUsed(peer), now: now),
+    ].compactMap { $0 }
     deadlines.set(peer.node, to: times.min())
     arm()
   }
@@ -26,7 +30,7 @@ extension Node {
   /// Sets the timer to the earliest thing that is due.
   func arm() {
     guard !isStopping else { return }
-    let due = min(deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck, nextMapping)
+    let due = min(deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck, nextMapping, nextBeaconTick)
     guard due < timerAt else { return }
     timer?.cancel()
     timerAt = due
@@ -45,13 +49,14 @@ extension Node {
       guard let node = deadlines.popDue(now) else { break }
       guard let peer = peers[node] else { continue }
       feed(peer, .tick)
+      choose(peer, .tick)
       walk(peer, .tick)
     }
     if now >= nextDiscover {
       nextDiscover = now + discoverInterval
-      if beacon == nil { Task { await findBeacon() } }
-      discover()
+      if beaconProblem != nil || beacon == nil { Task { await findBeacons() } }
     }
+    if now >= nextBeaconTick { steer(.tick) }
     if now >= nextLinkCheck {
       nextLinkCheck = .max
       checkLink()
@@ -65,6 +70,8 @@ extension Node {
   private func survey(_ now: UInt64) {
     nextSurvey = now + Self.surveyInterval
     armPortMapping()
+    surveyBeacons()
+    surveyRelays(now)
     for peer in Array(peers.values) {
       let statistics = engine.statistics(of: peer.index)
       let sent = statistics.sentPackets &- peer.surveyed.sentPackets
@@ -73,10 +80,12 @@ extension Node {
       peer.surveyed = statistics
       peer.controlFramesSent = 0
       peer.controlFramesReceived = 0
+      keepRelay(peer, now)
       if peer.handshake.currentSession != nil {
         keepAlive(peer, statistics, now)
         if now < peer.lastUse + Keepalive.useLasts {
           walk(peer, .tick)
+          if isRelayUsed(peer) { keepReached(peer) }
         }
       }
       let lastContact = max(peer.createdAt, peer.lastUse, statistics.lastReceive)

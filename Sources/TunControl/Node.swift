@@ -8,7 +8,7 @@
 //   Node+Handshake actions of the handshake machine               Node+Control  verbs of the control socket
 //   Node+Path      actions of the path machine                    Node+Status   what `status` and `peers` show
 //   Node+Trust     messages on port 444                           Node+LocalSocket  questions of official clients
-//   Node+PortMapping  the port that the router opens
+//   Node+PortMapping  the port that the router opens           Node+Relays   through which relay, and for whom we are one
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.
@@ -23,6 +23,7 @@ import PortMapping
 import Rendezvous
 import Session
 import Synchronization
+import Traversal
 import Wire
 
 package actor Node {
@@ -68,13 +69,20 @@ package actor Node {
   var withdrawn: Set<UInt32> = []
   var entropy = SystemRandomNumberGenerator()
 
-  // Beacon
-  var beacon: Endpoint?
+  // Beacons
+  var beaconChoice = BeaconChoice()
+  /// Those that the registry names besides the configured ones.
+  var toldBeacons: [HostPort] = []
+  /// What their names meant when they were last resolved.
+  var resolvedBeacons: [HostPort: Endpoint] = [:]
   var beaconProblem: String?
-  /// Where the beacon sees our socket.
+  /// Where the home beacon sees our socket.
   var observed: Endpoint?
-  var discoverSentAt: UInt64?
-  var isDiscoverAwaited = false
+  /// Trusted peers that relay, whose paths are kept open.
+  var relayNodes: [UInt32] = []
+  /// Counts changes of what `tellRelays` tells.
+  var relaysVersion: UInt64 = 0
+  var nextRelayOffers: UInt64 = 0
   var networkChangedAt: UInt64 = 0
   var lanAddresses: [IPv6Address] = []
 
@@ -90,6 +98,7 @@ package actor Node {
   var timer: Task<Void, Never>?
   var timerAt = UInt64.max
   var nextDiscover: UInt64 = 0
+  var nextBeaconTick: UInt64 = .max
   var nextSurvey: UInt64 = 0
   var nextLinkCheck: UInt64 = .max
   var sleptFor = Clock.sleep()
