@@ -77,6 +77,9 @@ extension Counter {
     case .relaySpoofed: "Datagrams to relay in the name of a node that is elsewhere."
     case .relayNotWritten: "Datagrams to relay that the kernel did not take."
     case .notifications: "Messages that tell a node of requests for trust."
+    case .compatAccepted: "Nodes without UDP that came by a WebSocket and proved who they are."
+    case .compatRefused: "WebSockets that did not prove in time which node they are."
+    case .compatNotWritten: "Datagrams to a node on a WebSocket that reads too slowly."
     }
   }
 }

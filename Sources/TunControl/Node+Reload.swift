@@ -42,7 +42,7 @@ enum ConfigurationChange {
     case .hostname: differs(\.hostname)
     case .rendezvous: false
     case .registry: differs(\.registry)
-    case .beacon: differs(\.beacon)
+    case .beacon: differs(\.beacons)
     case .interface: differs(\.interface)
     case .mtu: differs(\.mtu)
     case .listen: differs(\.listen)
@@ -54,6 +54,8 @@ enum ConfigurationChange {
     case .networks: differs(\.networks)
     case .tags: differs(\.tags)
     case .relayOnly: differs(\.isRelayOnly)
+    case .relay: differs(\.isRelay)
+    case .relayLimit: differs(\.relayLimit)
     case .transport: differs(\.transport)
     case .rendezvousTLS: differs(\.tls?.authority)
     case .proxy: differs(\.tls?.proxy)

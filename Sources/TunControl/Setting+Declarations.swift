@@ -61,8 +61,13 @@ extension Setting {
         meaning: "the registry on its own", example: #""registry.example.net:9000""#)
     case .beacon:
       SettingDeclaration(
-        rawValue, .text, value: "`HOST:PORT`", standard: "from `rendezvous`", summary: "Beacon (UDP).",
-        meaning: "the beacon on its own", example: #""beacon.example.net:9001""#)
+        rawValue, .list, value: "`HOST[:PORT]`, at most 8",
+        standard: "from `rendezvous`, and those that the registry names",
+        summary: "Beacon (UDP); repeatable, the nearest that works is used.",
+        meaning: "beacons (also `beacons`): all are measured, the nearest that works is used "
+          + "([nat-traversal.md](nat-traversal.md#several-beacons)). Name the registry's own first: it is the one that "
+          + "official daemons know, and where nodes meet",
+        example: #"["rendezvous.example.net", "beacon2.example.net"]"#)
     case .interface:
       SettingDeclaration(
         rawValue, .text, value: "1 to 15 characters", standard: "`pilot0`", summary: "TUN interface (default pilot0).",
@@ -128,11 +133,24 @@ extension Setting {
       SettingDeclaration(
         rawValue, .flag, standard: "false", summary: "Never talk to peers directly, only through the beacon.",
         meaning: "no direct paths", example: "false")
+    case .relay:
+      SettingDeclaration(
+        rawValue, .flag, standard: "false", summary: "Relay for trusted peers that cannot reach each other directly.",
+        meaning: "relay for trusted peers that do not reach each other directly; for nodes with a public address "
+          + "([nat-traversal.md](nat-traversal.md#nodes-as-relays))",
+        example: "false")
+    case .relayLimit:
+      SettingDeclaration(
+        rawValue, .text, value: "`BYTES` or `BYTES:PACKETS` a second, with k, M or G; at least `10k:10`",
+        standard: "`4M:8k`",
+        summary: "Bytes, and packets, a second that are relayed for each peer (default 4M:8k).",
+        meaning: "what is relayed for each peer, with `relay`", example: #""4M:8k""#)
     case .transport:
       SettingDeclaration(
         rawValue, .choice(TransportMode.allCases.map(\.rawValue)), standard: "`auto`",
         summary: "How to reach the rendezvous: auto, udp or tls (default auto: TLS where UDP is blocked).",
-        meaning: "how to reach the rendezvous: by UDP and its own ports, by TLS on TCP 443, or by TLS where UDP is blocked "
+        meaning:
+          "how to reach the rendezvous: by UDP and its own ports, by TLS on TCP 443, or by TLS where UDP is blocked "
           + "([nat-traversal.md](nat-traversal.md#where-udp-is-blocked))",
         example: #""auto""#)
     case .rendezvousTLS:
@@ -145,7 +163,8 @@ extension Setting {
         rawValue, .text, value: "`http://[USER:PASSWORD@]HOST[:PORT]`, or `none`",
         standard: "`HTTPS_PROXY`, `https_proxy`", isSecret: true,
         summary: "HTTP proxy for TLS, or none (default HTTPS_PROXY).",
-        meaning: "HTTP proxy (CONNECT) for TLS; hosts in `NO_PROXY` are reached without it. Credentials are refused on the "
+        meaning:
+          "HTTP proxy (CONNECT) for TLS; hosts in `NO_PROXY` are reached without it. Credentials are refused on the "
           + "command line, where every user sees them",
         example: #""http://proxy.example.net:3128""#)
     case .proxyCredentialsCommand:
