@@ -57,7 +57,8 @@ enum ConfigurationChange {
     case .relay: differs(\.isRelay)
     case .relayLimit: differs(\.relayLimit)
     case .transport: differs(\.transport)
-    case .rendezvousTLS: differs(\.tls?.authority)
+    // With another registry it follows from that.
+    case .rendezvousTLS: differs(\.tls?.authority) && !differs(\.registry?.host)
     case .proxy: differs(\.tls?.proxy)
     case .proxyCredentialsCommand: differs(\.tls?.credentialsCommand)
     case .tlsCAFile: differs(\.tls?.authoritiesFile)

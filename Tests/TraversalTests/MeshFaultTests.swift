@@ -119,6 +119,7 @@ struct MeshFaultTests {
         mesh.connect(mesh.add(kind), mesh.add(other))
       }
     }
+    mesh.connect(mesh.add(.behind(.symmetric)), mesh.add(.behind(.symmetric)))
     for node in mesh.nodes { node.beacons = beacons.map(\.endpoint) }
     mesh.start()
     mesh.traffic(every: 200 * ms, for: 240 * second)
