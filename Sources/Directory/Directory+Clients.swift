@@ -7,6 +7,9 @@ import Session
 import Wire
 
 extension Directory {
+  /// Beacons that the registry names, none when it does not answer.
+  package func beacons() async -> [String] { (try? await client.beaconList()) ?? [] }
+
   // MARK: Networks
 
   package func networksReply() async throws(DirectoryError) -> JSONValue { try await client.networksReply() }

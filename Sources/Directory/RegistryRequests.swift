@@ -149,10 +149,12 @@ extension RegistryClient {
     return ResolvedName(node: node, lastSeen: reply["last_seen_unix"]?.integer)
   }
 
-  /// Beacons besides the configured one; empty means: use that.
+  /// Beacons besides the configured one, `host:port`; empty means: use that. A pilot-rendezvous names those that our own
+  /// nodes alone can use apart (wire/registry §2.8).
   package func beaconList() async throws(DirectoryError) -> [String] {
     let reply = try await call("beacon_list")
-    return (reply["beacons"]?.list ?? []).prefix(64).compactMap { $0["addr"]?.text }
+    let everybodys = (reply["beacons"]?.list ?? []).prefix(64).compactMap { $0["addr"]?.text }
+    return everybodys + (reply["more_beacons"]?.list ?? []).prefix(64).compactMap(\.text)
   }
 
   /// Members of a request that carries the node's id and signature.

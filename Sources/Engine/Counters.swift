@@ -33,6 +33,10 @@ package enum DropReason: Int, CaseIterable, Sendable {
   case framePlaintext
   case beaconMessageFromStranger
   case relayNested
+  case relayNotAllowed
+  case relaySourceElsewhere
+  case relayWithoutPath
+  case relayOverLimit
   case keyExchangeOverLimit
   case eventQueueFull
   case senderUnknown
@@ -80,6 +84,10 @@ package enum DropReason: Int, CaseIterable, Sendable {
     case .framePlaintext: "frame-plaintext"
     case .beaconMessageFromStranger: "beacon-message-from-stranger"
     case .relayNested: "relay-nested"
+    case .relayNotAllowed: "relay-not-allowed"
+    case .relaySourceElsewhere: "relay-source-elsewhere"
+    case .relayWithoutPath: "relay-without-path"
+    case .relayOverLimit: "relay-over-limit"
     case .keyExchangeOverLimit: "key-exchange-over-limit"
     case .eventQueueFull: "event-queue-full"
     case .senderUnknown: "sender-unknown"
@@ -114,6 +122,8 @@ package enum WorkerCounter: Int, CaseIterable, Sendable {
   case receivedDatagrams
   case receivedFrames
   case relayedFrames
+  case relayedPackets
+  case relayedBytes
   case punches
   case stagedPackets
   case icmpAnswers
@@ -136,6 +146,8 @@ package enum WorkerCounter: Int, CaseIterable, Sendable {
     case .receivedDatagrams: "received-datagrams"
     case .receivedFrames: "received-frames"
     case .relayedFrames: "relayed-frames"
+    case .relayedPackets: "relayed-packets"
+    case .relayedBytes: "relayed-bytes"
     case .punches: "punches"
     case .stagedPackets: "staged-packets"
     case .icmpAnswers: "icmp-answers"

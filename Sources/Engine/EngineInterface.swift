@@ -15,7 +15,7 @@ package enum EnginePath: Equatable, Sendable {
   /// No way known: packets wait (bounded) until there is one.
   case none
   case direct(Endpoint)
-  /// Through this beacon, wrapped as `05 | own node | peer node | frame` (wire/tunnel §4.4).
+  /// Through this beacon, or a node that relays, wrapped as `05 | own node | peer node | frame` (wire/tunnel §4.4).
   case relay(beacon: Endpoint)
 }
 
@@ -46,8 +46,13 @@ package enum Refusal: UInt8, Sendable {
 package enum EngineCommand: Sendable {
   /// The node's own addresses (one per network); inner packets to anything else are dropped.
   case setLocal(node: UInt32, addresses: [IPv6Address])
-  /// Datagrams with beacon codes count only from here; `nil` when there is no beacon.
-  case setBeacon(Endpoint?)
+  /// Datagrams with beacon codes count only from here, at most 16: all of them from beacons, relayed frames alone from
+  /// nodes that relay.
+  case setRelays(beacons: [Endpoint], nodes: [Endpoint])
+  /// What this node relays for each trusted peer, bytes and packets a second; nil: it relays for nobody.
+  case setRelayLimit(RelayLimit?)
+  /// Whether frames of the peer to others of its kind are relayed (Worker+Relay).
+  case setRelaying(PeerIndex, Bool)
   /// Makes a row. Packets staged for the node stay staged.
   case addPeer(PeerIndex, node: UInt32)
   /// Empties the row, wipes its sessions, drops what is staged for it.
@@ -104,14 +109,25 @@ package enum EngineCommand: Sendable {
   case stop
 }
 
+/// How much a node relays for one peer, each second.
+package struct RelayLimit: Equatable, Sendable {
+  package var bytes: UInt64
+  package var packets: UInt64
+
+  package init(bytes: UInt64, packets: UInt64) {
+    self.bytes = bytes
+    self.packets = packets
+  }
+}
+
 extension EngineCommand {
   /// State of a row, or of the node, that nobody tells again: without it worker and control would differ for good. At
   /// most a few of each row.
   var isToldOnce: Bool {
     switch self {
-    case .setLocal, .setBeacon, .addPeer, .removePeer, .setPath, .setAdmission, .setRefusal, .setRawIPv6,
-      .setSplitPackets, .setPathLimit, .promote, .retire, .setStreaming, .tapDatagrams, .disableOffload, .releaseSocket,
-      .stop:
+    case .setLocal, .setRelays, .setRelayLimit, .setRelaying, .addPeer, .removePeer, .setPath, .setAdmission,
+      .setRefusal, .setRawIPv6, .setSplitPackets, .setPathLimit, .promote, .retire, .setStreaming, .tapDatagrams,
+      .disableOffload, .releaseSocket, .stop:
       true
     // Keys and sockets are given back when they are not taken, flows are told again, packets and frames may be lost.
     case .install, .adoptSocket, .setFlow, .endFlow, .removeFlow, .retry, .refuse, .sendInner, .sendDatagram, .receive,

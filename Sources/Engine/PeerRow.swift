@@ -25,6 +25,8 @@ struct PeerRow {
   var isKindKnown: Bool
   /// We dialed streams of it.
   var hasStreams: Bool
+  /// Frames between it and others like it are relayed here.
+  var isRelayedFor: Bool
   /// UDP_SEGMENT failed towards this peer; its frames go one by one.
   var isWithoutGSO: Bool
   /// Number of the socket that frames to `endpoint` leave by, 0: the worker's own (ExtraSockets).
@@ -47,6 +49,9 @@ struct PeerRow {
   var innerDue: UInt64
   /// The same for segments of streams, at 60,000 a second with a burst of a tenth of a second.
   var streamDue: UInt64
+  /// When the next frame may be relayed for it, by packets and by bytes (Worker+Relay).
+  var relayPacketDue: UInt64
+  var relayByteDue: UInt64
   var sentBytes: UInt64
   var sentPackets: UInt64
   var receivedBytes: UInt64

@@ -16,9 +16,9 @@ extension Worker {
       self.node = node
       localAddressCount = min(addresses.count, localAddresses.count)
       for index in 0..<localAddressCount { localAddresses[index] = addresses[index] }
-    case .setBeacon(let endpoint):
-      hasBeacon = endpoint != nil
-      if let endpoint { beacon = pt_endpoint(endpoint) }
+    case .setRelays(let beacons, let nodes): setRelays(beacons, nodes)
+    case .setRelayLimit(let limit): setRelayLimit(limit)
+    case .setRelaying(let index, let isRelayedFor): withRow(index) { $0.isRelayedFor = isRelayedFor }
     case .addPeer(let index, let node): addPeer(index, node: node)
     case .removePeer(let index): removePeer(index)
     case .setPath(let index, let path):

@@ -74,7 +74,9 @@ extension Worker {
   private mutating func handleBeaconMessage(
     _ base: UnsafeMutableRawPointer, length: Int, from: pt_endpoint, code: UInt8
   ) {
-    guard hasBeacon, from.port == beacon.port, Endpoint.sameAddress(from, beacon) else {
+    if code == RelayHeader.relayCode { return relayFrame(base, length: length, from: from) }
+    let position = relayPosition(from)
+    guard position < (code == RelayHeader.deliverCode ? relayCount : beaconCount) else {
       return counters.drop(.beaconMessageFromStranger)
     }
     if code == 0x06 {
@@ -381,7 +383,12 @@ extension Worker {
   @inline(__always)
   private mutating func noteArrival(_ index: PeerIndex, _ row: UnsafeMutablePointer<PeerRow>, _ arrival: Arrival) {
     if arrival.isRelayed {
-      if row.pointee.path == .relay { row.pointee.lastOnPath = now }
+      // What comes through another relay says nothing of the one that we send through.
+      if row.pointee.path == .relay, row.pointee.endpoint.port == arrival.from.port,
+        Endpoint.sameAddress(row.pointee.endpoint, arrival.from)
+      {
+        row.pointee.lastOnPath = now
+      }
     } else if row.pointee.path == .direct, row.pointee.endpoint.port == arrival.from.port,
       Endpoint.sameAddress(row.pointee.endpoint, arrival.from)
     {

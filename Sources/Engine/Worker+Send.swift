@@ -91,7 +91,7 @@ extension Worker {
               "udp-gso to node \(row.pointee.node)", reason: "errno \(-error), its frames go one by one"))
         }
       } else if error == Self.tooLong {
-        refuseSize(train, size: trains.trains[train].length)
+        refuseSize(train, trains.buffer(train), size: trains.trains[train].length)
       } else {
         counters.drop(.sendError)
       }
@@ -135,7 +135,7 @@ extension Worker {
           }
         } else {
           if result == Self.tooLong {
-            refuseSize(index, size: Int(trains.singles[sent].length))
+            refuseSize(index, trains.singles[sent].data, size: Int(trains.singles[sent].length))
           } else {
             counters.drop(.sendError)
           }
@@ -151,13 +151,16 @@ extension Worker {
   /// The kernel refused a frame of the train for its size. If it was data on the peer's path, the path's limit falls to
   /// what the route takes: no probe is needed to know that.
   @inline(never)
-  private func refuseSize(_ number: Int, size: Int) {
+  private func refuseSize(_ number: Int, _ frame: UnsafeRawPointer, size: Int) {
     counters.drop(.pathTooSmall)
+    let code = frame.load(as: UInt8.self)
+    // Relayed for others: their probes find the size.
+    guard code != RelayHeader.deliverCode else { return }
     let train = trains.trains[number]
     let row = store.rows + Int(train.peer)
     guard now &- row.pointee.lastTooBig > Self.second / 20 else { return }
     row.pointee.lastTooBig = now
-    let isRelayed = trains.buffer(number).load(as: UInt8.self) == RelayHeader.relayCode
+    let isRelayed = code == RelayHeader.relayCode
     let overhead = SealedFrame.overhead &+ wrapLength(isRelayed ? .relay : .direct)
     let inner = size &- overhead
     var to = train.to

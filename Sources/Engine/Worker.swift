@@ -62,8 +62,13 @@ struct Worker: ~Copyable {
   var node: UInt32 = 0
   var localAddresses: InlineArray<16, IPv6Address>
   var localAddressCount = 0
-  var beacon = pt_endpoint()
-  var hasBeacon = false
+  /// Where wrapped frames may come from: beacons first, then nodes that relay.
+  var relays: InlineArray<16, pt_endpoint>
+  var relayCount = 0
+  var beaconCount = 0
+  /// What a relayed packet, and 1024 relayed bytes, cost of a peer's time in nanoseconds; 0: nothing is relayed here.
+  var relayPacketCost: UInt64 = 0
+  var relayByteCost: UInt64 = 0
   var now: UInt64 = 0
   var isRunning = true
 
@@ -116,6 +121,7 @@ struct Worker: ~Copyable {
       receiveSlots[index].data = receiveMemory + index * Self.receiveBufferSize
       receiveSlots[index].capacity = UInt32(Self.receiveBufferSize)
     }
+    relays = InlineArray(repeating: pt_endpoint())
     localAddresses = InlineArray(repeating: IPv6Address(high: 0, low: 0))
     wanted = InlineArray(repeating: 0)
     keyExchangeDue = InlineArray(repeating: 0)

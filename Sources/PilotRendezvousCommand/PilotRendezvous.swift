@@ -10,7 +10,7 @@ struct PilotRendezvous: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pilot-rendezvous",
     abstract: "Directory and relay for Pilot nodes: registry on TCP, beacon on UDP.",
-    subcommands: [Serve.self, Config.self, Version.self])
+    subcommands: [Serve.self, BeaconCommand.self, Config.self, Version.self])
 
   static func main() async {
     do {

@@ -25,6 +25,7 @@ struct Serve: AsyncParsableCommand {
   @Option(help: .of("http-listen", "address:port")) var httpListen: String?
   @Option(help: .of("networks", "name:open|name:token:@file")) var network: [String] = []
   @Option(help: .of("advertised-beacon", "address:port")) var advertisedBeacon: String?
+  @Option(help: .of("more-beacons", "address:port")) var moreBeacon: [String] = []
   @Option(help: .of("admin-token-file", "path")) var adminTokenFile: String?
   @Option(help: .of("tls-certificate", "path")) var tlsCertificate: String?
   @Option(help: .of("tls-key", "path")) var tlsKey: String?
@@ -36,7 +37,7 @@ struct Serve: AsyncParsableCommand {
   func run() async throws {
     var settings = try settings()
     let configuration = try settings.configuration()
-    try Self.startLog(settings)
+    try settings.startLog()
     let logger = Logger(label: "pilot-rendezvous")
     raiseFileLimit()
     let signals = Signals()
@@ -47,11 +48,11 @@ struct Serve: AsyncParsableCommand {
     announce(bound, configuration)
     let status = "registry \(bound.registry), beacon \(bound.beacon)"
     notifier.ready(status)
-    let life = Task { await Self.showLife(of: server, to: notifier) }
+    let life = Task { await notifier.showLife { await server.pulse() } }
     for await signal in signals.numbers {
       if signal == SIGHUP {
         notifier.reloading()
-        reload(&settings, logger)
+        settings.reload(logger) { try self.settings() }
         notifier.ready(status)
         continue
       }
@@ -64,43 +65,7 @@ struct Serve: AsyncParsableCommand {
     await server.shutdown()
   }
 
-  /// The service manager's watchdog: a sign of life whenever all threads of the server have gone round.
-  private static func showLife(of server: RendezvousServer, to notifier: ServiceNotifier) async {
-    guard let limit = notifier.watchdogLimit else { return }
-    while !Task.isCancelled {
-      await server.pulse()
-      notifier.alive()
-      try? await Task.sleep(for: .nanoseconds(limit / 4))
-    }
-  }
-
-  /// What changes takes effect or is said to need a restart; a source with a mistake changes nothing.
-  private func reload(_ settings: inout RendezvousSettings, _ logger: Logger) {
-    do {
-      let new = try self.settings()
-      _ = try new.configuration()
-      let level = try Self.level(new)
-      let changed = new.differences(from: settings)
-      if changed.isEmpty { logger.info("settings read again: nothing changed") }
-      for name in changed {
-        if name == "log-level" {
-          LogOutput.change(level: level)
-          settings.take(name, from: new)
-          logger.notice("setting changed", metadata: ["setting": "\(name)"])
-        } else {
-          logger.warning("setting needs a restart", metadata: ["setting": "\(name)"])
-        }
-      }
-    } catch {
-      let text = (error as? any ExplainedError)?.message ?? "\(error)"
-      logger.error("the settings stay as they are: \(text)")
-    }
-  }
-
   private func settings() throws -> RendezvousSettings {
-    let environment = ProcessInfo.processInfo.environment
-    var settings = try RendezvousSettings.fromFile(named: config, environment: environment)
-    try settings.readEnvironment(environment)
     let flags: [(String, String?)] = [
       ("state_dir", stateDir), ("registry_listen", registryListen), ("beacon_listen", beaconListen),
       ("http_listen", httpListen), ("advertised_beacon", advertisedBeacon), ("admin_token_file", adminTokenFile),
@@ -108,29 +73,10 @@ struct Serve: AsyncParsableCommand {
       ("tls_key", tlsKey), ("tls_listen", tlsListen), ("log_level", logLevel),
       ("log_format", logFormat),
     ]
-    for case (let name, let value?) in flags { try settings.set(name, [value]) }
+    var settings = try RendezvousSettings.read(config: config, flags: flags)
     if !network.isEmpty { try settings.set("networks", network) }
+    if !moreBeacon.isEmpty { try settings.set("more_beacons", moreBeacon) }
     return settings
-  }
-
-  private static func invalid(_ name: String, _ value: String) -> RendezvousError {
-    RendezvousError(
-      .invalidSetting, "“\(value)” is no value for \(name)",
-      hint: "expected: \(RendezvousSettings.declaration(name)?.kind.expected ?? "")")
-  }
-
-  private static func level(_ settings: RendezvousSettings) throws -> Logger.Level {
-    let name = settings["log_level"] ?? "info"
-    guard let level = Logger.Level(named: name) else { throw invalid("log-level", name) }
-    return level
-  }
-
-  private static func startLog(_ settings: RendezvousSettings) throws {
-    let format = settings["log_format"] ?? "auto"
-    guard let form = LogFormat(rawValue: format) else { throw invalid("log-format", format) }
-    LogOutput.bootstrap(
-      level: try level(settings), format: form, identifier: "pilot-rendezvous",
-      environment: ProcessInfo.processInfo.environment)
   }
 
   /// The one line that says it works, on standard output.

@@ -1,4 +1,4 @@
-// SIGTERM, SIGINT and SIGHUP as events. Used by serve.
+// SIGTERM, SIGINT and SIGHUP as events. Used by serve and beacon.
 
 import Dispatch
 import Foundation

@@ -53,16 +53,16 @@ struct BugreportCommand: AsyncParsableCommand {
     }
   }
 
-  /// The beacon that the running node uses, or the configured one.
+  /// The beacons that the running node knows, or the configured ones, and the rendezvous by TLS.
   private func netcheck(
     _ configuration: Result<ConfigurationLayers, ControlError>, _ socket: String
   ) async -> Result<JSONValue, ControlError> {
     do throws(ControlError) {
       let status = try? ControlClient(path: socket).call(ControlRequest(.status))
-      let beacon = status?["rendezvous"]?.string("beacon") ?? ""
-      let (named, layers) = (beacon.isEmpty ? [] : [beacon], try configuration.get())
-      let tls = try Netcheck.tls(named: named, layers)
-      return .success(try await Netcheck.run(try Netcheck.beacons(named: named, layers), tls: tls).json)
+      let named = (status?["rendezvous"]?.items("beacons") ?? []).map { $0.string("endpoint") }
+      let layers = try configuration.get()
+      let beacons = try Netcheck.beacons(named: named, layers)
+      return .success(try await Netcheck.run(beacons, tls: Netcheck.tls(named: named, layers)).json)
     } catch {
       return .failure(error)
     }

@@ -53,8 +53,8 @@ struct NodeOptions: ParsableArguments {
   var rendezvous: String?
   @Option(help: .of(.registry, "host:port"))
   var registry: String?
-  @Option(help: .of(.beacon, "host:port"))
-  var beacon: String?
+  @Option(help: .of(.beacon, "host[:port]"))
+  var beacon: [String] = []
   @Option(help: .of(.interface))
   var interface: String?
   @Option(help: .of(.mtu))
@@ -77,6 +77,10 @@ struct NodeOptions: ParsableArguments {
   var tag: [String] = []
   @Flag(help: .of(.relayOnly))
   var relayOnly = false
+  @Flag(help: .of(.relay))
+  var relay = false
+  @Option(help: .of(.relayLimit, "bytes[:packets]"))
+  var relayLimit: String?
   @Option(help: .of(.transport))
   var transport: String?
   @Option(name: .customLong("rendezvous-tls"), help: .of(.rendezvousTLS, "host[:port]"))
@@ -104,7 +108,7 @@ struct NodeOptions: ParsableArguments {
     let single: [Setting: String?] = [
       .stateDirectory: stateDir, .controlSocket: controlSocket, .ipc: ipc, .inbox: inbox,
       .adminTokenFile: adminTokenFile, .hostname: hostname, .rendezvous: rendezvous, .registry: registry,
-      .beacon: beacon, .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise,
+      .interface: interface, .mtu: mtu, .listen: listen, .advertise: advertise, .relayLimit: relayLimit,
       .portMapping: portMapping, .hardNAT: hardNAT, .transport: transport, .rendezvousTLS: rendezvousTLS,
       .proxy: proxy, .proxyCredentialsCommand: proxyCredentialsCommand, .tlsCAFile: tlsCAFile,
       .dns: dns, .metrics: metrics, .logLevel: logLevel, .logFormat: logFormat,
@@ -112,8 +116,10 @@ struct NodeOptions: ParsableArguments {
     var flags = single.compactMapValues { $0.map { [$0] } }
     flags[.networks] = network
     flags[.tags] = tag
+    flags[.beacon] = beacon
     if `public` { flags[.isPublic] = ["true"] }
     if trustAutoApprove { flags[.trustAutoApprove] = ["true"] }
+    if relay { flags[.relay] = ["true"] }
     if relayOnly { flags[.relayOnly] = ["true"] }
     if dnsSearch { flags[.dnsSearch] = ["true"] }
     return flags

@@ -1,9 +1,10 @@
 // The beacon on UDP: tells nodes their public endpoint, introduces them to each other, relays between those that
-// cannot talk directly (wire/tunnel §4, wire/registry §2.9). RendezvousServer binds it; clients without UDP come by
+// cannot talk directly (wire/tunnel §4, wire/registry §2.9). BeaconSockets binds it; clients without UDP come by
 // CompatConnection.
 
 import Logging
 import NIOCore
+import Session
 import TLSTransport
 import Wire
 
@@ -12,7 +13,9 @@ final class Beacon: ChannelInboundHandler, Sendable {
   typealias InboundIn = AddressedEnvelope<ByteBuffer>
   typealias OutboundOut = AddressedEnvelope<ByteBuffer>
 
-  private let service: RegistryService
+  private let authority: any BeaconAuthority
+  private let challenges = BeaconChallenges()
+  private let logger: Logger
   private let table: BeaconTable
   private let counters: Counters
   private let isIPv6: Bool
@@ -25,14 +28,17 @@ final class Beacon: ChannelInboundHandler, Sendable {
   private let punches: RateLimiter<UInt32>
   private let relays: RateLimiter<UInt32>
 
-  init(_ service: RegistryService, isIPv6: Bool, isForChecks: Bool, otherPort: UInt16) {
-    self.service = service
+  init(
+    _ authority: any BeaconAuthority, table: BeaconTable, limits: RendezvousLimits, counters: Counters, logger: Logger,
+    isIPv6: Bool, isForChecks: Bool, otherPort: UInt16
+  ) {
+    self.authority = authority
+    self.logger = logger
     self.isIPv6 = isIPv6
     self.isForChecks = isForChecks
     self.otherPort = otherPort
-    table = service.table
-    counters = service.counters
-    let limits = service.configuration.limits
+    self.table = table
+    self.counters = counters
     discovers = RateLimiter(perSecond: limits.discoversPerSecond)
     hosts = RateLimiter(perSecond: limits.datagramsPerSecond)
     punches = RateLimiter(perSecond: limits.punchesPerSecond)
@@ -42,7 +48,7 @@ final class Beacon: ChannelInboundHandler, Sendable {
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     let envelope = unwrapInboundIn(data)
     guard let source = Endpoint(envelope.remoteAddress), source.port != 0 else { return }
-    let now = service.now
+    let now = authority.now
     guard hosts.allows(source.address.limitKey, now: now) else { return counters.add(.datagramsLimited) }
     var datagram = envelope.data
     if isForChecks {
@@ -56,6 +62,8 @@ final class Beacon: ChannelInboundHandler, Sendable {
     }
     switch BeaconMessage(datagram.readableBytesView) {
     case .discover(let node, let key): discover(node, key, from: source, now: now, context)
+    case .provenDiscover(let node, let key, let challenge, let signature):
+      prove(node, key, challenge, signature, from: source, now: now, context)
     case .punchRequest(let requester, let target, _):
       punch(requester, target, from: source, now: now, context)
     case .check(let transaction, let port, let size):
@@ -68,7 +76,7 @@ final class Beacon: ChannelInboundHandler, Sendable {
 
   /// An error of one datagram (a port unreachable, say) is no reason to stop.
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    service.logger.debug("beacon socket", metadata: ["error": "\(error)"])
+    logger.debug("beacon socket", metadata: ["error": "\(error)"])
   }
 
   // MARK: Messages
@@ -79,16 +87,37 @@ final class Beacon: ChannelInboundHandler, Sendable {
     guard discovers.allows(source.address.limitKey, now: now) else { return counters.add(.datagramsLimited) }
     counters.add(.discovers)
     if node != 0 {
-      switch service.mayBind(node, key, at: source) {
-      case nil: counters.add(.discoversUnbound)
-      case false?: counters.add(.discoversSpoofed)
-      case true?:
-        if table.bind(node, to: source, now: now) {
-          service.compat.setPreferred(node, false)
-        } else {
-          counters.add(.discoversSpoofed)
-        }
+      let mayBind = authority.mayBind(node, key, at: source)
+      let isBound =
+        mayBind == true ? table.bind(node, to: source, now: now) : table.confirms(node, at: source, now: now)
+      if !isBound, let key, authority.owns(node, key) {
+        // From elsewhere, or from another port so soon: its word takes a proof.
+        let challenge = challenges.make(node, source, now: now)
+        return send(.discoverChallenge(source, challenge: challenge), to: source, context)
       }
+      if isBound, mayBind == true || key.map({ authority.owns(node, $0) }) ?? false {
+        authority.compat.setPreferred(node, false)
+      }
+      if !isBound || mayBind == false { counters.add(mayBind == nil ? .discoversUnbound : .discoversSpoofed) }
+    }
+    send(.discoverReply(source), to: source, context)
+  }
+
+  /// A discover with the proof that was asked for: it came from where the challenge went to, signed by the node's key.
+  private func prove(
+    _ node: UInt32, _ key: Bytes32, _ challenge: UInt64, _ signature: Bytes64, from source: Endpoint, now: Int64,
+    _ context: ChannelHandlerContext
+  ) {
+    guard discovers.allows(source.address.limitKey, now: now) else { return counters.add(.datagramsLimited) }
+    counters.add(.discovers)
+    if challenges.holds(challenge, for: node, source, now: now), authority.owns(node, key),
+      Ed25519.verify(signature, of: BeaconMessage.proofText(node: node, challenge: challenge), by: key)
+    {
+      authority.noteOwner(of: node, key)
+      table.allowRebinding(node)
+      if table.bind(node, to: source, now: now) { authority.compat.setPreferred(node, false) }
+    } else {
+      counters.add(.discoversSpoofed)
     }
     send(.discoverReply(source), to: source, context)
   }
@@ -110,8 +139,8 @@ final class Beacon: ChannelInboundHandler, Sendable {
   private func punch(
     _ requester: UInt32, _ target: UInt32, from source: Endpoint, now: Int64, _ context: ChannelHandlerContext
   ) {
-    guard isAt(requester, source, now: now), requester != target, service.compat.outlet(of: target) == nil,
-      let other = endpoint(of: target, now: now), service.mayPunch(requester, target)
+    guard isAt(requester, source, now: now), requester != target, authority.compat.outlet(of: target) == nil,
+      let other = endpoint(of: target, now: now), authority.mayPunch(requester, target)
     else { return counters.add(.punchesRefused) }
     guard punches.allows(requester, now: now) else { return counters.add(.datagramsLimited) }
     counters.add(.punches)
@@ -156,7 +185,7 @@ final class Beacon: ChannelInboundHandler, Sendable {
     guard isSender(source) else { return refused(.relaySpoofed) }
     guard relays.allows(source, now: now) else { return refused(.datagramsLimited) }
     let outcome: Outcome
-    if let client = service.compat.outlet(of: destination) {
+    if let client = authority.compat.outlet(of: destination) {
       outcome = .client(client)
     } else if let target = endpoint(of: destination, now: now), let address = socketAddress(target) {
       outcome = .endpoint(address)
@@ -186,7 +215,7 @@ final class Beacon: ChannelInboundHandler, Sendable {
       guard discovers.allows(source.address.limitKey, now: now) else { return refused(.datagramsLimited) }
       counters.add(.discovers)
       guard claimed == node else { return refused(.discoversSpoofed) }
-      service.compat.setPreferred(node, true)
+      authority.compat.setPreferred(node, true)
       return .answer(.discoverReply(source))
     // Who has no UDP cannot punch.
     case .punchRequest: return refused(.punchesRefused)
@@ -197,12 +226,12 @@ final class Beacon: ChannelInboundHandler, Sendable {
   /// "Poll your handshake inbox", to a node that the beacon knows. Called on the channel's event loop.
   func notify(_ node: UInt32, _ channel: any Channel) {
     let message = BeaconMessage.notify(kind: BeaconMessage.notifyHandshakes)
-    if let client = service.compat.outlet(of: node) {
+    if let client = authority.compat.outlet(of: node) {
       counters.add(.notifications)
       client.send(ByteBuffer(bytes: message.encoded()))
       return
     }
-    guard let endpoint = endpoint(of: node, now: service.now), let address = socketAddress(endpoint) else {
+    guard let endpoint = endpoint(of: node, now: authority.now), let address = socketAddress(endpoint) else {
       return
     }
     counters.add(.notifications)
@@ -220,19 +249,43 @@ final class Beacon: ChannelInboundHandler, Sendable {
   /// its next discover: whatever it sends from where it may discover binds it.
   private func isAt(_ node: UInt32, _ source: Endpoint, now: Int64) -> Bool {
     if table.confirms(node, at: source, now: now) { return true }
-    return table.endpoint(of: node, now: now) == nil && service.mayBind(node, nil, at: source) == true
+    return table.endpoint(of: node, now: now) == nil && authority.mayBind(node, nil, at: source) == true
       && table.bind(node, to: source, now: now)
   }
 
   /// Where `node` was seen, or where it registered as long as this beacon is too young to have seen everyone.
   private func endpoint(of node: UInt32, now: Int64) -> Endpoint? {
-    table.endpoint(of: node, now: now) ?? service.registeredEndpoint(of: node, now: now)
+    table.endpoint(of: node, now: now) ?? authority.registeredEndpoint(of: node, now: now)
   }
 
   private func socketAddress(_ endpoint: Endpoint) -> SocketAddress? { endpoint.socketAddress(isIPv6: isIPv6) }
 }
 
-extension RegistryService {
+/// Who may be where, for a beacon: the registry beside it, or proofs alone (OpenAuthority).
+protocol BeaconAuthority: Sendable {
+  /// Milliseconds that never jump back.
+  var now: Int64 { get }
+  /// Nodes that come by a WebSocket.
+  var compat: CompatClients { get }
+  /// Whether a node is at `source` for its asking; nil: the authority knows no such node.
+  func mayBind(_ node: UInt32, _ key: Bytes32?, at source: Endpoint) -> Bool?
+  /// Whether the node's key is this one, so that a proof with it may bind the node anywhere.
+  func owns(_ node: UInt32, _ key: Bytes32) -> Bool
+  /// The key proved itself.
+  func noteOwner(of node: UInt32, _ key: Bytes32)
+  func mayPunch(_ requester: UInt32, _ target: UInt32) -> Bool
+  func registeredEndpoint(of node: UInt32, now: Int64) -> Endpoint?
+}
+
+extension RegistryService: BeaconAuthority {
+  func owns(_ node: UInt32, _ key: Bytes32) -> Bool {
+    let now = now
+    let record = try? read { state throws(RequestError) in try state.live(node, now: now) }
+    return record?.key == key
+  }
+
+  func noteOwner(of node: UInt32, _ key: Bytes32) {}
+
   /// Whether a discover from `source` may bind `node`: it comes from the host that registered it, or from the host
   /// others send to, with the node's key if it names one. Nil for a node that is not registered.
   func mayBind(_ node: UInt32, _ key: Bytes32?, at source: Endpoint) -> Bool? {

@@ -142,6 +142,10 @@ extension RegistryService {
     let beacons = configuration.advertisedBeacon.map { beacon -> [JSONValue] in
       [.object([.init("id", .integer(1)), .init("addr", .string(beacon.description))])]
     }
-    finish(.success(request.ok([("beacons", .array(beacons ?? []))])), request.completion)
+    var members: [(String, JSONValue)] = [("beacons", .array(beacons ?? []))]
+    // Official daemons pick one by themselves and expect beacons to know each other's nodes: these do not.
+    let more = configuration.moreBeacons
+    if !more.isEmpty { members.append(("more_beacons", .array(more.map { .string($0.description) }))) }
+    finish(.success(request.ok(members)), request.completion)
   }
 }

@@ -72,6 +72,8 @@ package struct RendezvousConfiguration: Sendable {
   package var httpListen: Endpoint?
   /// Beacons that clients are told about; none means "the one you have configured".
   package var advertisedBeacon: Endpoint?
+  /// Beacons that run by themselves, for nodes of pilot-tun.
+  package var moreBeacons: [Endpoint] = []
   package var adminToken: String?
   /// Refuses the administrator's token on connections that are neither TLS nor loopback (§9.9).
   package var adminNeedsTLS = false

@@ -54,18 +54,22 @@ package final class RendezvousServer: Sendable {
     var channels: [any Channel] = []
     do {
       let store = try RegistryStore(directory: directory.path)
-      let beacon = try await listening("beacon", configuration.beaconListen) {
-        try await Self.bindBeacon($0, on: beaconThread)
-      }
+      let sockets = BeaconSockets(configuration: configuration, logger: logger)
+      let (beacon, checks) = try await sockets.bind(on: beaconThread)
       channels.append(beacon)
+      if let checks { channels.append(checks) }
       guard let beaconEndpoint = Endpoint(beacon.localAddress) else { throw ChannelError.unknownLocalAddress }
       let service = try RegistryService(
         configuration, store: store, table: BeaconTable(), admission: ClientAdmission(configuration),
         beaconPort: beaconEndpoint.port, counters: counters, logger: logger)
-      let checks = await bindChecks(beside: beaconEndpoint, on: beaconThread)
-      if let checks { channels.append(checks) }
-      let compat = try await attach(service, to: beacon, checks: checks)
-      let registry = try await listening("registry", configuration.registryListen) {
+      // The beacon asks the registry, which must know the beacon's port: bound first, it reads only from now on.
+      let handler = try await sockets.attach(
+        service, table: service.table, counters: counters, to: beacon, checks: checks)
+      service.setNotifier { node in
+        beacon.eventLoop.execute { handler.notify(node, beacon) }
+      }
+      let compat = CompatBeacon(beacon: handler, channel: beacon)
+      let registry = try await listening("registry", configuration.registryListen, logger: logger) {
         try await RegistryListener.bind(
           $0, service: service, tls: tls?.context, compat: compat, takesPlain: true, on: registryThreads)
       }
@@ -75,7 +79,7 @@ package final class RendezvousServer: Sendable {
       guard let registryEndpoint = Endpoint(registry.localAddress) else { throw ChannelError.unknownLocalAddress }
       var http: Endpoint?
       if let listen = configuration.httpListen {
-        let page = try await listening("status page", listen) {
+        let page = try await listening("status page", listen, logger: logger) {
           try await StatusPage.bind($0, service: service, on: registryThreads)
         }
         channels.append(page)
@@ -134,56 +138,6 @@ package final class RendezvousServer: Sendable {
     }
   }
 
-  private static func bindBeacon(_ endpoint: Endpoint, on group: any EventLoopGroup) async throws -> any Channel {
-    try await DatagramBootstrap(group: group)
-      .channelOption(ChannelOptions.socketOption(.so_rcvbuf), value: 4 << 20)
-      .channelOption(ChannelOptions.socketOption(.so_sndbuf), value: 4 << 20)
-      .channelOption(ChannelOptions.datagramVectorReadMessageCount, value: 32)
-      .channelOption(ChannelOptions.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 32 * 2048))
-      .channelOption(ChannelOptions.autoRead, value: false)
-      .bind(to: SocketAddress(endpoint)).get()
-  }
-
-  /// The port after the beacon's own. Its answers are never fragmented, so that what arrives tells the path's MTU. It
-  /// is only there to be asked about NATs: without it, for somebody else has the port, everything else works.
-  private func bindChecks(beside beacon: Endpoint, on group: any EventLoopGroup) async -> (any Channel)? {
-    let port = configuration.beaconListen.port
-    let wanted = Endpoint(address: beacon.address, port: port == 0 || port == .max ? 0 : port + 1)
-    do {
-      let channel = try await Self.bindBeacon(wanted, on: group)
-      for (level, name) in [(IPPROTO_IPV6, IPV6_MTU_DISCOVER), (IPPROTO_IP, IP_MTU_DISCOVER)] {
-        let option = ChannelOptions.Types.SocketOption(level: .init(CInt(level)), name: .init(name))
-        // A socket of one family refuses the other's option.
-        try? await channel.setOption(option, value: Int(IP_PMTUDISC_PROBE)).get()
-      }
-      return channel
-    } catch {
-      logger.notice("the beacon answers no checks", metadata: ["port": "\(wanted.port)", "error": "\(error)"])
-      return nil
-    }
-  }
-
-  /// The beacon asks the registry, which must know the beacon's port: bound first, it reads only from now on.
-  private func attach(
-    _ service: RegistryService, to channel: any Channel, checks: (any Channel)?
-  ) async throws -> CompatBeacon {
-    let isIPv6 = channel.localAddress?.protocol == .inet6
-    let beacon = Beacon(
-      service, isIPv6: isIPv6, isForChecks: false, otherPort: Endpoint(checks?.localAddress)?.port ?? 0)
-    try await channel.pipeline.addHandler(beacon).get()
-    try await channel.setOption(ChannelOptions.autoRead, value: true).get()
-    if let checks {
-      let other = Beacon(
-        service, isIPv6: isIPv6, isForChecks: true, otherPort: Endpoint(channel.localAddress)?.port ?? 0)
-      try await checks.pipeline.addHandler(other).get()
-      try await checks.setOption(ChannelOptions.autoRead, value: true).get()
-    }
-    service.setNotifier { node in
-      channel.eventLoop.execute { beacon.notify(node, channel) }
-    }
-    return CompatBeacon(beacon: beacon, channel: channel)
-  }
-
   /// The port that nodes reach where UDP is blocked. One that nobody asked for is let go when it cannot be bound.
   private func listenForTLS(
     _ service: RegistryService, _ tls: NIOSSLContext?, _ compat: CompatBeacon, on group: any EventLoopGroup
@@ -194,7 +148,7 @@ package final class RendezvousServer: Sendable {
         .invalidSetting, "tls_listen needs a certificate", hint: "give tls_certificate and tls_key as well")
     }
     do {
-      return try await listening("TLS port", listen.endpoint) {
+      return try await listening("TLS port", listen.endpoint, logger: logger) {
         try await RegistryListener.bind($0, service: service, tls: tls, compat: compat, takesPlain: false, on: group)
       }
     } catch let error as RendezvousError where listen.isDefault {
@@ -202,24 +156,6 @@ package final class RendezvousServer: Sendable {
         "nodes without UDP are not served: the TLS port cannot be had",
         metadata: ["port": "\(listen.endpoint.port)", "error": "\(error.message)"])
       return nil
-    }
-  }
-
-  /// Binds; `::` gives way to `0.0.0.0` where the kernel has no IPv6.
-  private func listening(
-    _ what: String, _ endpoint: Endpoint, _ bind: (Endpoint) async throws -> any Channel
-  ) async throws -> any Channel {
-    do {
-      return try await bind(endpoint)
-    } catch let error as IOError where error.errnoCode == EAFNOSUPPORT && endpoint.address.isUnspecified {
-      let v4 = Endpoint(address: IPv6Address(mappedIPv4: 0), port: endpoint.port)
-      logger.notice("no IPv6 in this kernel", metadata: ["listening": "\(v4)"])
-      return try await bind(v4)
-    } catch let error as IOError {
-      throw RendezvousError(
-        .cannotListen, "cannot listen on \(endpoint) for the \(what): \(String(cString: strerror(error.errnoCode)))",
-        hint: error.errnoCode == EADDRINUSE
-          ? "another program has this port: stop it or choose another" : "choose an address of this machine")
     }
   }
 

@@ -37,6 +37,12 @@ extension RendezvousSettings {
       summary: "Beacon that nodes are told about (default: where they reached this one).",
       meaning: "the beacon that nodes are told about", example: #""203.0.113.5:9001""#),
     SettingDeclaration(
+      "more-beacons", .list, value: "`ADDRESS:PORT`", standard: "none",
+      summary: "A beacon that runs by itself, for nodes of pilot-tun (--more-beacon, may be repeated).",
+      meaning: "beacons that run by themselves (`pilot-rendezvous beacon`), which nodes of pilot-tun are told of; the "
+        + "flag is `--more-beacon` ([nat-traversal.md](nat-traversal.md#several-beacons))",
+      example: #"["198.51.100.7:9001"]"#),
+    SettingDeclaration(
       "admin-token", .text, standard: "none: no administrator", isSecret: true,
       summary: "The administrator's token; better kept in a file (--admin-token-file).",
       meaning: "the administrator's token itself; `admin-token-file` keeps it out of the configuration",

@@ -55,7 +55,12 @@ package struct RendezvousSettings: Sendable {
         .invalidSetting, (origin.map { "\($0): " } ?? "") + "there is no setting “\(name)”",
         hint: near + "settings are: " + names.joined(separator: ", "))
     }
-    values[key] = Value(texts: value, origin: origin ?? "flag --\(key == "networks" ? "network" : key)")
+    values[key] = Value(texts: value, origin: origin ?? "flag --\(Self.flag(key))")
+  }
+
+  /// Flags of lists are given once for each value.
+  private static func flag(_ key: String) -> String {
+    key == "networks" ? "network" : key == "more-beacons" ? "more-beacon" : key
   }
 
   /// `PILOT_RENDEZVOUS_STATE_DIR` and so on; lists are separated by commas.
@@ -107,6 +112,10 @@ package struct RendezvousSettings: Sendable {
     if let endpoint = try endpoint("beacon_listen") { result.beaconListen = endpoint }
     result.httpListen = try endpoint("http_listen")
     result.advertisedBeacon = try endpoint("advertised_beacon")
+    for text in values["more-beacons"]?.texts ?? [] {
+      guard let beacon = Endpoint(text) else { throw invalid("more_beacons", text) }
+      result.moreBeacons.append(beacon)
+    }
     result.adminToken = try adminToken()
     result.tlsCertificate = self["tls_certificate"]
     result.tlsKey = self["tls_key"]

@@ -24,7 +24,7 @@ extension VirtualNode {
 
   func discover() {
     lastDiscover = now
-    for beacon in [beacon].compactMap({ $0 }) {
+    for beacon in beacons {
       send(.beacon(.discover(node: id, key: nil)), to: beacon, about: 0)
     }
   }
@@ -37,10 +37,17 @@ extension VirtualNode {
     guard isRunning, !isAsleep else { return }
     switch payload {
     case .frame, .plain: receive(payload, .direct(source))
-    case .relayed(_, let inner): if source == beacon { receive(inner, .relayed) }
+    case .relayed(_, let inner):
+      guard beacons.contains(source) else { return }
+      cameBy = source
+      receive(inner, .relayed)
+      cameBy = nil
     case .beacon(.discoverReply(let endpoint)):
-      guard source == beacon, endpoint != observed else { return }
-      let isOther = observed != nil
+      // Behind some NATs every beacon sees another port: the first that works counts.
+      guard beacons.contains(source), observed == nil || source == beacon, endpoint != observed else { return }
+      // Where the first answered before the home did, another port is no other mapping.
+      let isOther = observed != nil && observedBy == source
+      observedBy = source
       observed = endpoint
       announce()
       guard isOther else { return }
@@ -49,7 +56,7 @@ extension VirtualNode {
         peer.tellCandidates()
       }
     case .beacon(.punchCommand(let endpoint)):
-      guard source == beacon else { return }
+      guard beacons.contains(source) else { return }
       for _ in 0..<3 {
         contacts.count(endpoint, at: network.now)
         send(.punch, to: endpoint, about: 0)

@@ -46,9 +46,18 @@ package final class VirtualNode: VirtualSocket {
   /// What the directory answers instead of the network's directory; tests of pairs set them.
   package var directoryKey: Bytes32?
   package var directoryEndpoint: Endpoint?
-  package var beacon: Endpoint?
+  package var beacon: Endpoint? {
+    get { beacons.first }
+    set { beacons = newValue.map { [$0] } ?? [] }
+  }
+  /// All that the node keeps itself known to; which of them carries a peer's frames is its RelayChoice's.
+  package var beacons: [Endpoint] = []
+  /// The beacon that the frame at hand came by.
+  var cameBy: Endpoint?
   /// What the beacon last said of our socket.
   package internal(set) var observed: Endpoint?
+  /// Which beacon that was.
+  var observedBy: Endpoint?
 
   var generator: SeededGenerator
   private var generation: UInt32 = 0
@@ -67,7 +76,7 @@ package final class VirtualNode: VirtualSocket {
     self.identity = identity
     self.habits = habits
     self.configuration = configuration
-    beacon = network.beacons.first?.endpoint
+    beacons = network.beacons.first.map { [$0.endpoint] } ?? []
     generator = SeededGenerator(seed: network.seed &* 31 &+ UInt64(id))
     host.socket = self
     network.attach(self)

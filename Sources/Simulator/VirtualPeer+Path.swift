@@ -63,7 +63,9 @@ extension VirtualPeer {
         requestPunch()
         tellTranslation()
         tellCandidates()
-      case .renewRelay: node.renewRelay()
+      case .renewRelay:
+        node.renewRelay()
+        choose(.doubted)
       case .openPorts(let target): openPorts(towards: target)
       case .count(let outcome): outcomes[outcome, default: 0] += 1
       case .suspectSession:
@@ -74,6 +76,43 @@ extension VirtualPeer {
     }
     arm()
   }
+
+  // MARK: Which relay
+
+  /// Frames of programs go through the relay.
+  var isRelayUsed: Bool {
+    path.path == .relay && lastOffered != 0 && node.now < lastOffered + VirtualNode.useLasts
+  }
+
+  /// Where wrapped frames go.
+  private var relayEndpoint: Endpoint? {
+    if case .beacon(let endpoint)? = relays.present { return endpoint }
+    return node.beacon
+  }
+
+  func choose(_ event: RelayChoice.Event) {
+    for action in relays.handle(event, isUsed: isRelayUsed, now: node.now) {
+      switch action {
+      case .probe(.beacon(let endpoint)):
+        let id = nextRelayProbe
+        nextRelayProbe += 1
+        relayProbes[id] = (.beacon(endpoint), node.now)
+        let bytes = InnerKind.probeBytes(id, size: PathLimits.smallProbe)
+        sendControl(bytes, padding: PathLimits.smallProbe - bytes.count, by: .relay, via: endpoint)
+      case .probe(.node): break
+      case .use: walk(.relayMoved)
+      case .tell:
+        sendControl(TunnelControl.relays([relays.present].compactMap { $0 }).encoded())
+      }
+    }
+  }
+
+  private func relayAnswered(_ id: UInt32) {
+    guard let probe = relayProbes.removeValue(forKey: id) else { return }
+    choose(.answered(probe.relay, roundTrip: node.now - probe.at))
+  }
+
+  // MARK: Events
 
   /// The handshake was tried that often in a row.
   func tried(_ number: Int) { walk(.handshakeTry(number)) }
@@ -93,22 +132,25 @@ extension VirtualPeer {
       if isNewest, path.path != way { walk(.moved(from)) }
     case .relayed: way = .relay
     }
-    if isNewest, path.path == way { lastOnPath = node.now }
+    let isSameRelay = way != .relay || node.cameBy == relayEndpoint
+    if isNewest, path.path == way, isSameRelay { lastOnPath = node.now }
     let kind = InnerKind(inner)
     if way == .relay, kind == .probe || kind == .candidates { walk(.calledThroughRelay) }
     switch kind {
     case .probe:
       guard let probe = InnerKind.probe(inner) else { return }
       let answer = InnerKind.probeBytes(probe.id, size: probe.size, isAnswer: true)
-      sendControl(answer, padding: probe.size - answer.count, by: way)
+      sendControl(answer, padding: probe.size - answer.count, by: way, via: node.cameBy)
     case .probeAnswer:
-      if let probe = InnerKind.probe(inner) { walk(.probeAnswered(probe.id, by: way)) }
+      guard let probe = InnerKind.probe(inner) else { return }
+      if probe.id >= 0x8000_0000 { relayAnswered(probe.id) } else { walk(.probeAnswered(probe.id, by: way)) }
     case .candidates:
       if case .candidates(let endpoints) = TunnelControl(inner) { walk(.told(endpoints.filter(isWorthTrying))) }
     case .other:
       switch TunnelControl(inner) {
       case .translation(let how): walk(.peerTranslation(PortTranslation(rawValue: how) ?? .unknown))
       case .portsOpened(let ports): spray(ports)
+      case .relays(let list): if let first = list.first { choose(.told(first)) }
       default: break
       }
     case .confirm, .data: break
@@ -170,10 +212,15 @@ extension VirtualPeer {
     node.send(payload, to: endpoint, about: id, from: port)
   }
 
-  func sendRelayed(_ payload: VirtualPayload) {
-    guard let beacon = node.beacon else { return note(.unsent, nil) }
+  func sendRelayed(_ payload: VirtualPayload, via: Endpoint? = nil) {
+    var targets = [via ?? relayEndpoint].compactMap { $0 }
+    // Handshakes go through all beacons until one carried something.
+    if via == nil, session?.isReady != true { targets = node.beacons }
+    guard !targets.isEmpty else { return note(.unsent, nil) }
     note(.sent(isRelayed: true), nil)
-    node.send(.relay(source: node.id, destination: id, payload), to: beacon, about: id)
+    for beacon in targets {
+      node.send(.relay(source: node.id, destination: id, payload), to: beacon, about: id)
+    }
   }
 
   /// The present or likeliest endpoint, and those on a network that we are on, too: three at most.

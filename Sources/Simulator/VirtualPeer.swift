@@ -12,6 +12,11 @@ package final class VirtualPeer {
   package let id: UInt32
   package unowned let node: VirtualNode
   package internal(set) var path = PathMachine()
+  /// Which beacon stands behind the path's relay.
+  package internal(set) var relays: RelayChoice
+  /// Pings through relays that are under way.
+  var relayProbes: [UInt32: (relay: RelayChoice.Relay, at: UInt64)] = [:]
+  var nextRelayProbe: UInt32 = 0x8000_0000
   package internal(set) var paths: [Path] = []
   /// Largest inner frame that the path takes, as the machine last said it.
   package internal(set) var pathLimit = 0
@@ -57,6 +62,7 @@ package final class VirtualPeer {
   init(id: UInt32, node: VirtualNode) {
     self.id = id
     self.node = node
+    relays = RelayChoice(leads: node.id < id)
     trace = PeerTrace(limit: node.habits.traceLimit)
   }
 
@@ -70,6 +76,8 @@ package final class VirtualPeer {
     }
     path = PathMachine(seed: UInt64(node.id) << 32 | UInt64(id))
     closeOpening()
+    relays = RelayChoice(leads: node.id < id)
+    relayProbes = [:]
     isSessionUp = false
     lastOffered = 0
     lastOnPath = 0
@@ -140,12 +148,12 @@ package final class VirtualPeer {
   }
 
   /// A frame of the node itself: along the path, or another way.
-  func sendControl(_ inner: [UInt8], padding: Int = 0, by way: Path? = nil) {
+  func sendControl(_ inner: [UInt8], padding: Int = 0, by way: Path? = nil, via: Endpoint? = nil) {
     guard let payload = session?.seal(inner, padding: max(0, padding)) else { return }
     lastSend = node.now
     switch way {
     case .direct(let endpoint): sendDirect(payload, to: endpoint)
-    case .relay: sendRelayed(payload)
+    case .relay: sendRelayed(payload, via: via)
     case .some(.none), nil: transmitOnPath(payload)
     }
   }
@@ -188,15 +196,18 @@ package final class VirtualPeer {
       if isUp {
         tellTranslation()
         tellCandidates()
+        if node.beacons.count > 1 { choose(.ways(node.beacons.map { .beacon($0) })) }
       }
     }
     var next = path.nextDeadline(node.now) ?? .max
     if let other = session?.nextDeadline { next = min(next, other) }
+    if let other = relays.nextDeadline(isUsed: isRelayUsed, now: node.now) { next = min(next, other) }
     guard next < scheduledTick else { return }
     scheduledTick = next
     node.schedule(at: next) { [weak self] in
       guard let self, scheduledTick == next else { return }
       scheduledTick = .max
+      choose(.tick)
       walk(.tick)
       session?.tick()
       arm()

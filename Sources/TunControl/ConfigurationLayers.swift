@@ -25,6 +25,8 @@ package enum Setting: String, CaseIterable, Sendable {
   case networks = "network"
   case tags = "tag"
   case relayOnly = "relay-only"
+  case relay
+  case relayLimit = "relay-limit"
   case transport
   case rendezvousTLS = "rendezvous-tls"
   case proxy

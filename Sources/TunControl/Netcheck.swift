@@ -23,12 +23,13 @@ package enum Netcheck {
       }
       return beacons
     }
-    guard let beacon = try NodeConfiguration(layers.withoutSecrets).beacon else {
+    let beacons = try NodeConfiguration(layers.withoutSecrets).beacons
+    guard !beacons.isEmpty else {
       throw ControlError(
         "no_beacon", "no beacon is configured to ask",
         hint: "pilot-tun netcheck --rendezvous HOST, or --beacon HOST:PORT once or more", isUsage: true)
     }
-    return [beacon]
+    return beacons
   }
 
   /// Where the rendezvous would be reached by TLS: as configured, else the first beacon's host.

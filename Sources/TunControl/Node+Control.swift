@@ -222,6 +222,7 @@ extension Node: ControlService {
   }
 
   private func describe(_ outcome: PingOutcome, _ address: PilotAddress, _ sequence: Int) -> JSONValue {
+    let peer = peers[address.node]
     var members: [String: JSONValue] = ["seq": JSONValue(sequence), "address": .text(address.description)]
     switch outcome {
     case .answered(let milliseconds, let arrival):
@@ -233,8 +234,8 @@ extension Node: ControlService {
         members["path"] = "direct"
         members["endpoint"] = .text(endpoint.description)
       case .relayed:
-        members["path"] = .text(relayWord)
-        members["endpoint"] = JSONValue(relayName(beacon))
+        members["path"] = .text(peer.map { relayWord(of: $0) } ?? PathClass.relay.rawValue)
+        members["endpoint"] = JSONValue(peer.flatMap { relayName(of: $0) })
       }
     case .silent:
       members["ok"] = false

@@ -29,14 +29,21 @@ extension Node {
       if case .direct(let endpoint) = peer.enginePath { store.noteEndpoint(endpoint, of: peer.node) }
       tellTranslation(to: peer)
       tellCandidates(to: peer)
+      introduceRelays(to: peer)
     case .innerFrame(let index, let bytes, let from, let isRelayed):
       guard let peer = peer(at: index) else { return }
       peer.controlFramesReceived += 1
-      receiveInner(bytes, from: peer, by: isRelayed ? .relayed : .direct(from))
+      if isRelayed { noteRelay(from, of: peer) }
+      receiveInner(
+        bytes, from: peer, by: isRelayed ? .relayed : .direct(from),
+        back: isRelayed ? .relay(beacon: from) : .direct(from))
     case .moved(let index, let endpoint):
       if let peer = peer(at: index) { walk(peer, .moved(endpoint)) }
     case .resumed(let index):
-      if let peer = peer(at: index) { walk(peer, .tick) }
+      guard let peer = peer(at: index) else { return }
+      walk(peer, .tick)
+      choose(peer, .tick)
+      if peer.relaysTold != relaysVersion { tellRelays(to: peer) }
     case .failing(let index):
       if let peer = peer(at: index) { feed(peer, .failing) }
     case .tooBig(let index, let size, let limit, let path):
@@ -67,8 +74,9 @@ extension Node {
     if first < 0x10 {
       // The worker lets beacon codes through only from the beacon; wrapped ones mean nothing.
       guard relayedFrom == nil, let message = BeaconMessage(bytes) else { return count("beacon-malformed") }
-      return receive(message)
+      return receive(message, from: from)
     }
+    if let relayedFrom, let peer = peers[relayedFrom] { noteRelay(from, of: peer) }
     let arrival = Self.arrival(from, relayedFrom)
     switch FrameKind(bytes) {
     case .pila:
@@ -84,7 +92,8 @@ extension Node {
 
   // MARK: Inner frames
 
-  private func receiveInner(_ bytes: [UInt8], from peer: PeerState, by arrival: Arrival) {
+  /// `back`: the way that it came.
+  private func receiveInner(_ bytes: [UInt8], from peer: PeerState, by arrival: Arrival, back: EnginePath) {
     switch InnerKind(bytes) {
     case .pilot:
       let packet: PilotPacket
@@ -94,7 +103,7 @@ extension Node {
         return count("pilot-packet-malformed")
       }
       guard packet.source.node == peer.node || packet.isKeepalive else { return count("pilot-packet-spoofed") }
-      receive(packet, from: peer, by: arrival)
+      receive(packet, from: peer, by: arrival, back: back)
     case .control:
       guard let message = TunnelControl(bytes) else { return count("tunnel-control-unknown") }
       switch message {
@@ -104,30 +113,24 @@ extension Node {
       case .candidates(let endpoints):
         if case .relayed = arrival { walk(peer, .calledThroughRelay) }
         walk(peer, .told(endpoints.filter { isWorthTrying($0, of: peer) }))
+      case .relays(let relays): learnRelays(relays, of: peer)
+      case .relayOffer(let isOffered): noteOffer(isOffered, of: peer)
       }
     default: count("inner-frame-unexpected")
     }
   }
 
-  private func receive(_ packet: PilotPacket, from peer: PeerState, by arrival: Arrival) {
+  private func receive(_ packet: PilotPacket, from peer: PeerState, by arrival: Arrival, back: EnginePath) {
     if case .relayed = arrival, packet.isPing { walk(peer, .calledThroughRelay) }
     if let pong = packet.pong(own: PilotAddress(network: 0, node: node ?? 0)) {
       guard packet.destination.node == node || packet.destination.node == 0 else {
         return count("pilot-packet-wrong-destination")
       }
-      return sendControl(pong.encoded(), to: peer, path: enginePath(for: arrival))
+      return sendControl(pong.encoded(), to: peer, path: back)
     }
     if packet.isPong { return receivePong(packet, from: peer, by: arrival) }
     if packet.isKeepalive || packet.isUpgradeProbe { return }
     // Streams and datagrams are the gateway's and the worker's.
     count("pilot-packet-unexpected")
-  }
-
-  /// Back the way a frame came.
-  func enginePath(for arrival: Arrival) -> EnginePath? {
-    switch arrival {
-    case .direct(let endpoint): .direct(endpoint)
-    case .relayed: beacon.map { .relay(beacon: $0) }
-    }
   }
 }

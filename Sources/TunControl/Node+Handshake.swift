@@ -23,13 +23,16 @@ extension Node {
     }
     if hadSession, peer.handshake.currentSession == nil { gateway.submit(.lost(node: peer.node)) }
     walk(peer, .session(isUp: peer.handshake.currentSession != nil))
+    if hadSession != (peer.handshake.currentSession != nil) { noteSession(of: peer) }
   }
 
   /// `isUnasked`: a frame that caused it is none of our asking.
   func perform(_ action: HandshakeMachine.Action, isUnasked: Bool, for peer: PeerState) {
     switch action {
     case .send(let frame, let route): send(frame, route, to: peer)
-    case .attempted(let count): walk(peer, .handshakeTry(count))
+    case .attempted(let count):
+      peer.handshakeTries = count
+      walk(peer, .handshakeTry(count))
     case .heard(let arrival): heard(arrival, from: peer, isUnasked: isUnasked)
     case .requestPeerKey(let fresh): refreshRecord(of: peer.node, fresh: fresh)
     case .install(let id, let context, let sendPrefix):
@@ -87,7 +90,8 @@ extension Node {
     case .direct(let endpoint): .receive(frame.bytes, from: endpoint, relayedFrom: nil)
     case .relayed:
       .receive(
-        frame.bytes, from: beacon ?? Endpoint(address: IPv6Address(high: 0, low: 0), port: 0), relayedFrom: peer.node)
+        frame.bytes, from: relayEndpoint(to: peer) ?? Endpoint(address: IPv6Address(high: 0, low: 0), port: 0),
+        relayedFrom: peer.node)
     }
   }
 

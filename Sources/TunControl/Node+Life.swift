@@ -20,6 +20,7 @@ extension Node {
       return error.message
     }
     startGateway()
+    if configuration.isRelay { tell(.setRelayLimit(configuration.relayLimit)) }
     let streams = Task { for await event in gateway.events { handle(event) } }
     let pump = EventPump(engine)
     let events = Task {
@@ -30,7 +31,7 @@ extension Node {
     }
     lanAddresses = LocalAddresses.list(except: configuration.interface)
     let isResumed = await resumeAddress()
-    await findBeaconSoon()
+    await findBeaconsSoon()
     if isResumed { resumePeers() }
     await discoverBeforeRegistration()
     await directory.announce(announcement)
@@ -83,17 +84,17 @@ extension Node {
     for await _ in readiness { return }
   }
 
-  /// Where UDP is blocked, so is the resolver, often: its name may take long not to be found.
-  private func findBeaconSoon() async {
-    guard configuration.tls != nil else { return await findBeacon() }
-    Task { await findBeacon() }
+  /// Where UDP is blocked, so is the resolver, often: a name may take long not to be found. One will do to begin with.
+  private func findBeaconsSoon() async {
+    guard configuration.tls != nil || configuration.beacons.count > 1 else { return await findBeacons() }
+    Task { await findBeacons() }
     for _ in 0..<80 where udpBeacon == nil && beaconProblem == nil { try? await Task.sleep(for: .milliseconds(25)) }
   }
 
   /// Gives the beacon a moment, so that the first registration already carries the endpoint it sees.
   private func discoverBeforeRegistration() async {
     discover()
-    guard beacon != nil else { return }
+    guard udpBeacon != nil, transport.carrier == .udp else { return }
     for _ in 0..<20 where observed == nil { try? await Task.sleep(for: .milliseconds(25)) }
   }
 
@@ -106,7 +107,10 @@ extension Node {
       directoryState = state
       becomeReady()
       tellStatus()
-      if case .connected = state { discover() }
+      if case .connected = state {
+        discover()
+        Task { await learnBeacons() }
+      }
     case .trustEnding(let peer): await endAdmission(of: peer)
     case .trustRefused(let refusal): count(refusal.rawValue)
     case .trustChanged(let peer):
@@ -115,6 +119,7 @@ extension Node {
         state.trust = trust
         applyPolicy(to: state)
       }
+      if configuration.isRelay, trust.isAdmitted { want(PilotAddress(network: 0, node: peer)) }
       // What it may see of us, and we of it, changed with it.
       if trust.isAdmitted || peers[peer] != nil { refreshRecord(of: peer, fresh: true) }
     case .handshakeRequested(let peer, let justification):

@@ -13,7 +13,7 @@ package import Telemetry
 extension Node {
   /// Adds what the worker counted for this peer since the last time to the path it has.
   func account(_ peer: PeerState) {
-    let path = peer.handshake.currentSession == nil ? PathClass.none : PathClass(peer.enginePath, relay: relayClass)
+    let path = peer.handshake.currentSession == nil ? PathClass.none : pathClass(peer.enginePath)
     traffic.add(path, from: &peer.accounted, to: engine.statistics(of: peer.index))
   }
 
@@ -21,8 +21,7 @@ extension Node {
   func peersByPath() -> [PathClass: Int] {
     var counts: [PathClass: Int] = [:]
     for peer in peers.values {
-      counts[
-        peer.handshake.currentSession == nil ? .none : PathClass(peer.enginePath, relay: relayClass), default: 0] += 1
+      counts[peer.handshake.currentSession == nil ? .none : pathClass(peer.enginePath), default: 0] += 1
     }
     return counts
   }

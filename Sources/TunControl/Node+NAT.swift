@@ -16,7 +16,7 @@ extension Node {
   /// Nanoseconds between frames that keep the NAT's mappings open.
   var keepaliveGap: UInt64 { NATSurvey.keepalive(lifetime: mappingLifetime ?? Self.assumedLifetime) }
 
-  /// Asks the beacon, for two minutes at most, from sockets of its own. One at a time.
+  /// Asks the home beacon, for two minutes at most, from sockets of its own. One at a time.
   func surveyNAT() {
     guard !isStopping, let beacon = udpBeacon, beacon.isIPv4 else { return }
     guard !isSurveyingNAT else {

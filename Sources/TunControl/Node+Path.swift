@@ -13,7 +13,8 @@ extension Node {
   func walk(_ peer: PeerState, _ event: PathMachine.Event) {
     let statistics = engine.statistics(of: peer.index)
     let activity = PathActivity(
-      sentAt: statistics.lastSend, receivedAt: statistics.lastReceive, onPathAt: statistics.lastOnPath)
+      sentAt: max(statistics.lastSend, peer.leanedOnAt), receivedAt: statistics.lastReceive,
+      onPathAt: statistics.lastOnPath)
     for action in peer.path.handle(event, activity: activity, now: Clock.now()) {
       switch action {
       case .setPath: publishPath(of: peer)
@@ -21,9 +22,9 @@ extension Node {
         tally("probes-direct")
         probe(peer, id, path: .direct(endpoint), size: size)
       case .probe(let id, _, let size):
-        guard let beacon else { break }
+        guard let relay = relayEndpoint(to: peer) else { break }
         tally("probes-relayed")
-        probe(peer, id, path: .relay(beacon: beacon), size: size)
+        probe(peer, id, path: .relay(beacon: relay), size: size)
       case .setPathLimit(let limit):
         tell(.setPathLimit(peer.index, limit))
         gateway.submit(.setPathLimit(node: peer.node, limit))
@@ -33,7 +34,8 @@ extension Node {
         tellTranslation(to: peer)
         tellCandidates(to: peer)
       case .renewRelay:
-        if discoverSentAt.map({ Clock.now() > $0 + 500_000_000 }) ?? true { discover() }
+        if transport.carrier == .tls { discover() } else { steerBeacons(.doubted) }
+        choose(peer, .doubted)
       case .openPorts(let target): openPorts(peer, towards: target)
       case .count(let outcome): tally(outcome.rawValue)
       case .suspectSession: feed(peer, .failing)
@@ -42,22 +44,23 @@ extension Node {
     rearm(peer)
   }
 
-  /// Tells the worker when the path, or the beacon behind it, changed.
-  private func publishPath(of peer: PeerState) {
+  /// Tells the worker when the path, or the relay behind it, changed.
+  func publishPath(of peer: PeerState) {
     let path: EnginePath
     switch peer.path.path {
     case .none: path = .none
     case .direct(let endpoint): path = .direct(endpoint)
-    case .relay: path = beacon.map { .relay(beacon: $0) } ?? .none
+    case .relay: path = relayEndpoint(to: peer).map { .relay(beacon: $0) } ?? .none
     }
     guard path != peer.enginePath else { return }
+    defer { if peer.offersRelay { refreshRelayNodes() } }
     account(peer)
     let before = peer.enginePath
     peer.enginePath = path
     tell(.setPath(peer.index, path))
     releasePort(of: peer, before: before)
     tally("path-changes")
-    let word = peer.path.path == .relay ? relayWord : "\(peer.path.path)"
+    let word = peer.path.path == .relay ? relayWord(of: peer) : "\(peer.path.path)"
     logger.info(
       "path",
       metadata: ["peer": "\(peer.address)", "path": "\(word)", "cause": "\(peer.path.reason.rawValue)"])
@@ -71,7 +74,7 @@ extension Node {
 
   /// What the directory, or the last run, says of the peer's endpoints.
   func offerEndpoints(to peer: PeerState) {
-    walk(peer, .beacon(isAvailable: beacon != nil))
+    walk(peer, .beacon(isAvailable: relayEndpoint(to: peer) != nil))
     walk(peer, .ownNetwork(ownNetwork, mayOpenPorts: mayOpenPorts))
     var known: [PathMachine.Known] = []
     for (position, endpoint) in peer.record.endpoints.enumerated() {
@@ -101,8 +104,10 @@ extension Node {
     sendControl(message, to: peer)
     // The path may be what is being left.
     let isQuiet = Clock.now() > engine.statistics(of: peer.index).lastOnPath + 1_000_000_000
-    if case .direct = peer.enginePath, let beacon, isQuiet || Clock.now() < networkChangedAt + 3_000_000_000 {
-      sendControl(message, to: peer, path: .relay(beacon: beacon))
+    if case .direct = peer.enginePath, let relay = relayEndpoint(to: peer),
+      isQuiet || Clock.now() < networkChangedAt + 3_000_000_000
+    {
+      sendControl(message, to: peer, path: .relay(beacon: relay))
     }
   }
 
@@ -119,30 +124,21 @@ extension Node {
     return observed.map { own in peer.record.endpoints.first?.address == own.address } ?? false
   }
 
-  /// The beacon's endpoint changed or became known.
-  func beaconMoved() {
-    for peer in peers.values {
-      walk(peer, .beacon(isAvailable: beacon != nil))
-      publishPath(of: peer)
-      walk(peer, .relayMoved)
-    }
-  }
-
   // MARK: Handshake frames
 
   func send(_ frame: [UInt8], _ route: HandshakeMachine.Route, to peer: PeerState) {
     switch route {
     case .reply(.direct(let endpoint)): tell(.sendDatagram(frame, to: endpoint))
-    case .relay, .reply(.relayed): relay(frame, to: peer.node)
+    case .relay, .reply(.relayed): relay(frame, to: peer.node, after: peer)
     case .path:
       switch peer.path.path {
       case .direct(let endpoint): tell(.sendDatagram(frame, to: endpoint))
-      case .relay: relay(frame, to: peer.node)
+      case .relay: relay(frame, to: peer.node, after: peer)
       case .none: send(frame, .both, to: peer)
       }
     case .both:
       for endpoint in directTargets(of: peer) { tell(.sendDatagram(frame, to: endpoint)) }
-      relay(frame, to: peer.node)
+      relay(frame, to: peer.node, after: peer)
     }
   }
 

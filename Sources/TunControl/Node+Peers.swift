@@ -188,7 +188,8 @@ extension Node {
     let peer = PeerState(
       index: index, record: record, trust: trust, verdict: verdict,
       handshake: handshake ?? HandshakeMachine(identity: store.identity, node: own, peer: record.node),
-      path: PathMachine(seed: entropy.next(), mtu: configuration.mtu), now: now)
+      path: PathMachine(seed: entropy.next(), mtu: configuration.mtu), relays: RelayChoice(leads: own < record.node),
+      now: now)
     peer.accounted = engine.statistics(of: index)
     peers[record.node] = peer
     nodesByIndex[index] = record.node
@@ -197,6 +198,7 @@ extension Node {
     tell(.addPeer(index, node: record.node))
     tell(.setAdmission(index, verdict.admission))
     tell(.setRefusal(index, verdict.refusal))
+    refreshWays(to: peer)
     offerEndpoints(to: peer)
     // The pinned key goes first: what the directory says now may differ from it, and that is an alarm.
     if let pinned = store.pinnedKey(node: record.node) { feed(peer, .peerKey(pinned)) }
@@ -213,6 +215,7 @@ extension Node {
     nodesByIndex[peer.index] = nil
     freeIndexes.append(peer.index)
     deadlines.set(peer.node, to: nil)
+    if peer.offersRelay { refreshRelayNodes() }
   }
 
   // MARK: Policy
@@ -237,6 +240,8 @@ extension Node {
       if verdict.refusal != .none { failWaiting(peer.node, verdict.refusal) }
       noteProhibition(of: peer)
     }
+    noteRelaying(for: peer)
+    if peer.offersRelay { refreshRelayNodes() }
     // By either end: what is installed goes, too (wire/tunnel §7.4). A public node lets the peer come again.
     if isWithdrawn {
       noteProhibition(of: peer)

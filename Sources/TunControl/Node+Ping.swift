@@ -15,6 +15,8 @@ struct OutstandingPing: Sendable {
   var sentAt: UInt64
   /// A probe of the path machine.
   var probe: ProbeID?
+  /// It asks about this relay.
+  var relay: TunnelControl.Relay?
   /// nil: a probe of the node's own, only measured.
   var waiter: CheckedContinuation<PingOutcome, Never>?
 }
@@ -39,9 +41,14 @@ extension Node {
     _ = sendPing(to: peer, network: 0, path: path, size: size, probe: id, waiter: nil)
   }
 
+  /// Asks whether a relay carries frames to the peer and back.
+  func probe(_ peer: PeerState, through relay: TunnelControl.Relay, at endpoint: Endpoint) {
+    _ = sendPing(to: peer, network: 0, path: .relay(beacon: endpoint), relay: relay, waiter: nil)
+  }
+
   private func sendPing(
     to peer: PeerState, network: UInt16, path: EnginePath? = nil, size: Int = PathLimits.smallProbe,
-    probe: ProbeID? = nil, waiter: CheckedContinuation<PingOutcome, Never>?
+    probe: ProbeID? = nil, relay: TunnelControl.Relay? = nil, waiter: CheckedContinuation<PingOutcome, Never>?
   ) -> UInt32? {
     guard let own = ownAddress(in: network) else { return nil }
     let sequence = nextPingSequence
@@ -54,7 +61,8 @@ extension Node {
       from: own, to: PilotAddress(network: network, node: peer.node), sourcePort: Self.portBase,
       sequence: sequence, payload: payload)
     pings[sequence] = OutstandingPing(
-      node: peer.node, mark: mark, count: count, sentAt: Clock.now(), probe: probe, waiter: waiter)
+      node: peer.node, mark: mark, count: count, sentAt: Clock.now(), probe: probe, relay: relay,
+      waiter: waiter)
     sendControl(packet.encoded(), to: peer, path: path)
     return sequence
   }
@@ -67,7 +75,9 @@ extension Node {
     }
     pings[packet.sequence] = nil
     let milliseconds = Double(Clock.now() &- ping.sentAt) / 1e6
-    if let probe = ping.probe {
+    if let relay = ping.relay {
+      choose(peer, .answered(relay, roundTrip: Clock.now() &- ping.sentAt))
+    } else if let probe = ping.probe {
       // What other ways take is not the round trip of the pair.
       let way: Path = if case .direct(let from) = arrival { .direct(from) } else { .relay }
       walk(peer, .probeAnswered(probe, by: way))
@@ -124,7 +134,7 @@ extension Node {
     let endpoints = peer.record.endpoints.map(\.description).joined(separator: ", ")
     let tried = endpoints.isEmpty ? "no endpoint is known" : "tried \(endpoints)"
     return ControlError(
-      "no_reply", "no key exchange (\(tried)\(beacon == nil ? "; no beacon" : ", and the relay"))",
+      "no_reply", "no key exchange (\(tried)\(relayEndpoint(to: peer) == nil ? "; no beacon" : ", and the relay"))",
       hint: "pilot-tun explain \(peer.address)")
   }
 }

@@ -28,8 +28,8 @@ extension Node {
   // MARK: Our NAT maps by destination
 
   func openPorts(_ peer: PeerState, towards target: Endpoint) {
-    guard let beacon, beacon.isIPv4, openings < Self.mostOpenings, !peer.isOpeningPorts,
-      peers.values.count(where: { $0.openedEndpoint != nil }) < Engine.extraSockets
+    guard let beacon = udpBeacon, beacon.isIPv4, transport.carrier == .udp, openings < Self.mostOpenings,
+      !peer.isOpeningPorts, peers.values.count(where: { $0.openedEndpoint != nil }) < Engine.extraSockets
     else { return count("ports-refused") }
     openings += 1
     peer.isOpeningPorts = true
@@ -51,8 +51,8 @@ extension Node {
     guard let peer = peers[node] else { return pt_close(fd) }
     switch news {
     case .opened(let first, let last):
-      guard let beacon, peer.path.path == .relay else { return }
-      sendControl(TunnelControl.portsOpened(first...last).encoded(), to: peer, path: .relay(beacon: beacon))
+      guard let relay = relayEndpoint(to: peer), peer.path.path == .relay else { return }
+      sendControl(TunnelControl.portsOpened(first...last).encoded(), to: peer, path: .relay(beacon: relay))
     case .failed: tally("ports-failed")
     case .won:
       guard fd >= 0, peer.path.path == .relay else { return pt_close(fd) }

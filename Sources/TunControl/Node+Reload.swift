@@ -42,7 +42,7 @@ enum ConfigurationChange {
     case .hostname: differs(\.hostname)
     case .rendezvous: false
     case .registry: differs(\.registry)
-    case .beacon: differs(\.beacon)
+    case .beacon: differs(\.beacons)
     case .interface: differs(\.interface)
     case .mtu: differs(\.mtu)
     case .listen: differs(\.listen)
@@ -54,9 +54,11 @@ enum ConfigurationChange {
     case .networks: differs(\.networks)
     case .tags: differs(\.tags)
     case .relayOnly: differs(\.isRelayOnly)
+    case .relay: differs(\.isRelay)
+    case .relayLimit: differs(\.relayLimit)
     case .transport: differs(\.transport)
-    // It follows the registry unless it was said.
-    case .rendezvousTLS: differs(\.tls?.authority) && !differs(\.registry)
+    // With another registry it follows from that.
+    case .rendezvousTLS: differs(\.tls?.authority) && !differs(\.registry?.host)
     case .proxy: differs(\.tls?.proxy)
     case .proxyCredentialsCommand: differs(\.tls?.credentialsCommand)
     case .tlsCAFile: differs(\.tls?.authoritiesFile)

@@ -27,7 +27,8 @@ extension Node {
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
       "rendezvous": await rendezvousStatus(), "transport": await transportStatus(), "port_mapping": portMappingStatus(),
-      "nat": natStatus(), "dns": dnsStatus(), "names": await hostNames.status(), "offloads": offloadStatus(),
+      "relay": relayStatus(), "nat": natStatus(), "dns": dnsStatus(), "names": await hostNames.status(),
+      "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
       "pending_requests": JSONValue(directory.pendingHandshakes().count),
     ]
@@ -67,6 +68,7 @@ extension Node {
     var members: [String: JSONValue] = [
       "registry": .text(HostPort(host: registry.registryHost, port: registry.registryPort).description),
       "beacon": JSONValue(udpBeacon?.description ?? configuration.beacon?.description),
+      "beacons": .list(beaconChoice.beacons.map(describe)),
       "state": .text(directoryState.word), "embedded": JSONValue(configuration.isRendezvousEmbedded), "error": nil,
     ]
     switch directoryState {
@@ -78,6 +80,32 @@ extension Node {
       members["error"] = .text(reason)
     }
     return .object(members)
+  }
+
+  private func describe(_ beacon: BeaconChoice.Beacon) -> JSONValue {
+    let isHome = beacon.endpoint == beaconChoice.home
+    let state =
+      !beacon.isHealthy
+      ? (beacon.answeredAt == 0 && beacon.misses == 0 ? "asked" : "silent")
+      : isHome
+        ? "home"
+        : beaconChoice.known.contains(beacon.endpoint) ? "known" : "measured"
+    let name = resolvedBeacons.first { $0.value == beacon.endpoint }?.key
+    return [
+      "endpoint": .text(beacon.endpoint.description), "name": JSONValue(name?.description), "state": .text(state),
+      "rtt_ms": JSONValue(rounded: beacon.roundTrip.map { Double($0) / 1e6 }),
+      "seen": JSONValue(beacon.seen?.description),
+    ]
+  }
+
+  /// Whether this node relays and for how many, and who relays for it.
+  private func relayStatus() -> JSONValue {
+    let limit = configuration.relayLimit
+    return [
+      "offered": JSONValue(configuration.isRelay), "limit_bytes": JSONValue(limit.bytes),
+      "limit_packets": JSONValue(limit.packets), "peers": JSONValue(peers.values.count { $0.isRelayedFor }),
+      "through": .list(relayNodes.compactMap { peers[$0].map { .text($0.address.description) } }),
+    ]
   }
 
   private func dnsStatus() -> JSONValue {
@@ -146,7 +174,10 @@ extension Node {
       switch peer.enginePath {
       case .none: break
       case .direct(let way): (path, endpoint) = ("direct", way.description)
-      case .relay(let beacon): (path, endpoint) = (relayWord, relayName(beacon))
+      // The worker's endpoint means nothing to people while it is our own socket.
+      case .relay(let relay):
+        path = pathClass(peer.enginePath).rawValue
+        endpoint = relay == tls.entrance ? relayName(of: peer) : relay.description
       }
     }
     let pathMTU = statistics.innerMTU == 0 ? configuration.mtu : Int(statistics.innerMTU)
@@ -160,7 +191,32 @@ extension Node {
       "trust": .text(PeerPolicy.word(peer.trust)), "public": JSONValue(peer.record.isPublic),
       "problem": JSONValue(peer.problem), "raw_ipv6": JSONValue(peer.handshake.takesRawIPv6),
       "path_reason": .text(peer.path.reason.rawValue),
+      "relay": JSONValue(endpoint == nil || path == "direct" ? nil : relayName(of: peer)),
     ])
+  }
+
+  /// Which relay, for people: a beacon's endpoint, the rendezvous by TLS, or the address of a node.
+  func relayName(of peer: PeerState) -> String? {
+    switch peer.relays.present {
+    case .beacon(let endpoint)?: transport.carrier == .tls ? configuration.tls?.authority : endpoint.description
+    case .node(let node)?: peers[node]?.address.description ?? "\(node)"
+    case nil: nil
+    }
+  }
+
+  /// The relays that both ends may use, when the path is one of them.
+  private func relayLines(of peer: PeerState) -> [String] {
+    guard peer.path.path == .relay, peer.relays.ways.count > 1 else { return [] }
+    return peer.relays.ways.map { way in
+      let name =
+        switch way.relay {
+        case .beacon(let endpoint): "beacon \(endpoint)"
+        case .node(let node): "node \(peers[node]?.address.description ?? "\(node)")"
+        }
+      let time = way.roundTrip.map { TextForms.milliseconds(Double($0) / 1e6) } ?? "not measured"
+      return "\(name): \(time), \(way.answers) of \(way.probes) pings answered"
+        + (way.relay == peer.relays.present ? ", in use" : "")
+    }
   }
 
   // MARK: Explain
@@ -206,7 +262,7 @@ extension Node {
       }
       let endpoints = distinct.joined(separator: ", ")
       step(
-        "endpoints", !record.endpoints.isEmpty || record.isRelayOnly || beacon != nil,
+        "endpoints", !record.endpoints.isEmpty || record.isRelayOnly || udpBeacon != nil || tls.entrance != nil,
         endpoints.isEmpty ? (record.isRelayOnly ? "relay only" : "none known") : endpoints)
     }
     if let peer = peers[address.node] {
@@ -214,17 +270,19 @@ extension Node {
         "key", !peer.isKeyRefused, peer.isKeyRefused ? peer.problem ?? "changed" : "as pinned",
         hint: peer.isKeyRefused ? "pilot-tun trust accept-key \(address)" : nil)
       step("session", peer.handshake.currentSession != nil, peer.sessionWord)
-      for line in peer.path.explanation(now: Clock.now(), relay: relayWord) {
+      for line in peer.path.explanation(now: Clock.now(), relay: relayWord(of: peer)) {
         step("path", peer.enginePath != .none, line)
       }
+      for line in relayLines(of: peer) { step("relay", true, line) }
     } else if record != nil {
       step("session", false, "nothing was sent yet", hint: "pilot-tun ping \(address)")
     }
     let now = Clock.now()
     let machine = peers[address.node]?.path
+    let relay = peers[address.node].map { relayWord(of: $0) } ?? PathClass.relay.rawValue
     let ways = (machine?.accounts(now: now) ?? []).map { account in
       [
-        "path": .text(account.path == .relay ? relayWord : account.path.description), "kind": .text(account.kind),
+        "path": .text(account.path == .relay ? relay : account.path.description), "kind": .text(account.kind),
         "in_use": JSONValue(account.isPath),
         "rtt_ms": JSONValue(rounded: account.roundTripMilliseconds), "probes": JSONValue(UInt64(account.probes)),
         "answers": JSONValue(UInt64(account.answers)), "tried_seconds_ago": JSONValue(rounded: account.triedAgo),

@@ -58,7 +58,7 @@ extension Node {
     for reply in advance.replies {
       switch arrival {
       case .direct(let endpoint): tell(.sendDatagram(reply, to: endpoint))
-      case .relayed: relay(reply, to: frame.node)
+      case .relayed: relay(reply, to: frame.node, after: nil)
       }
     }
     lookups[frame.node]?.advance = advance

@@ -19,7 +19,11 @@ extension Node {
   /// The peer's machines may have moved their deadlines.
   func rearm(_ peer: PeerState) {
     guard peers[peer.node] === peer else { return }
-    let times = [peer.handshake.nextDeadline, peer.path.nextDeadline(Clock.now())].compactMap { $0 }
+    let now = Clock.now()
+    let times = [
+      peer.handshake.nextDeadline, peer.path.nextDeadline(now),
+      peer.relays.nextDeadline(isUsed: isRelayUsed(peer), now: now),
+    ].compactMap { $0 }
     deadlines.set(peer.node, to: times.min())
     arm()
   }
@@ -28,7 +32,8 @@ extension Node {
   func arm() {
     guard !isStopping else { return }
     let due = min(
-      deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck, nextMapping, transport.nextDeadline)
+      deadlines.next() ?? .max, nextSurvey, nextDiscover, nextLinkCheck, nextMapping, nextBeaconTick,
+      transport.nextDeadline)
     guard due < timerAt else { return }
     timer?.cancel()
     timerAt = due
@@ -47,13 +52,16 @@ extension Node {
       guard let node = deadlines.popDue(now) else { break }
       guard let peer = peers[node] else { continue }
       feed(peer, .tick)
+      choose(peer, .tick)
       walk(peer, .tick)
     }
     if now >= nextDiscover {
       nextDiscover = now + discoverInterval
-      if udpBeacon == nil { Task { await findBeacon() } }
-      discover()
+      if beaconProblem != nil || udpBeacon == nil { Task { await findBeacons() } }
+      // Beacons on UDP have deadlines of their own.
+      if transport.carrier == .tls || udpBeacon == nil { discover() }
     }
+    if now >= nextBeaconTick { steerBeacons(.tick) }
     if now >= nextLinkCheck {
       nextLinkCheck = .max
       checkLink()
@@ -68,6 +76,8 @@ extension Node {
   private func survey(_ now: UInt64) {
     nextSurvey = now + Self.surveyInterval
     armPortMapping()
+    surveyBeacons()
+    surveyRelays(now)
     keepRecentPeers()
     tellStatus()
     for peer in Array(peers.values) {
@@ -79,10 +89,12 @@ extension Node {
       account(peer)
       peer.controlFramesSent = 0
       peer.controlFramesReceived = 0
+      keepRelay(peer, now)
       if peer.handshake.currentSession != nil {
         keepAlive(peer, statistics, now)
         if now < peer.lastUse + Keepalive.useLasts {
           walk(peer, .tick)
+          if isRelayUsed(peer) { keepReached(peer) }
         }
       }
       let lastContact = max(peer.createdAt, peer.lastUse, statistics.lastReceive)

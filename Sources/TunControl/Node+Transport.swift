@@ -8,12 +8,17 @@ import NIOCore
 import Session
 import TLSTransport
 import Telemetry
+import Traversal
 import Wire
 
 /// What stands for TLS, once it was needed.
 struct TLSParts {
   var dialer: TLSDialer?
   var detour: RelayDetour?
+  /// Where the detour begins, while relayed frames take it: to the worker the one beacon there is.
+  var entrance: Endpoint?
+  /// When the rendezvous was last told by it that we are there.
+  var toldAt: UInt64 = 0
   /// Which attempt the present connection came of; what an older one tells is no news.
   var attempt = 0
   var problem: TransportError?
@@ -27,8 +32,7 @@ extension Node {
 
   private func carryOut(_ action: TransportChoice.Action) {
     switch action {
-    // Whoever changed the way may have asked already.
-    case .ask: if discoverSentAt.map({ Clock.now() > $0 + 100_000_000 }) ?? true { discover() }
+    case .ask: discover()
     case .dial:
       tls.attempt += 1
       let attempt = tls.attempt
@@ -43,12 +47,12 @@ extension Node {
 
   /// Relayed frames, and questions to the beacon, take this way from now on. Sessions do not notice.
   private func use(_ carrier: TransportChoice.Carrier, _ reason: String) {
-    let next = carrier == .tls ? tls.detour?.endpoint : udpBeacon
-    let isNew = next != beacon
+    let next = carrier == .tls ? tls.detour?.endpoint : nil
+    let isNew = next != tls.entrance
     // What passed so far went by the other way.
     for peer in peers.values { account(peer) }
-    beacon = next
-    tell(.setBeacon(next))
+    tls.entrance = next
+    tellRelayEndpoints()
     if isNew {
       tally(carrier == .tls ? "transport-to-tls" : "transport-to-udp")
       let target = configuration.tls?.authority ?? ""
@@ -60,9 +64,11 @@ extension Node {
       // Ways that did not answer may do so now.
       networkChanged()
     } else {
+      nextBeaconTick = .max
+      tls.toldAt = 0
       discover()
     }
-    beaconMoved()
+    relaysMoved()
   }
 
   // MARK: TLS
@@ -101,8 +107,8 @@ extension Node {
   }
 
   private func probeUDP() async {
-    if udpBeacon == nil { await findBeacon() }
-    guard let target = udpBeacon, await UDPProbe.isAnswered(by: target) else { return }
+    if udpBeacon == nil { await findBeacons() }
+    guard await UDPProbe.isAnswered(byAnyOf: beaconChoice.beacons.map(\.endpoint)) else { return }
     steer(.probeAnswered)
   }
 
@@ -117,13 +123,15 @@ extension Node {
 
   // MARK: Words
 
-  /// The class of relayed paths.
-  var relayClass: PathClass { transport.carrier == .tls ? .tcp443 : .relay }
-  var relayWord: String { relayClass.rawValue }
+  /// The class of a path as the worker has it.
+  func pathClass(_ path: EnginePath) -> PathClass {
+    if case .relay(let endpoint) = path, endpoint == tls.entrance { return PathClass(path, relay: .tcp443) }
+    return PathClass(path, relay: .relay)
+  }
 
-  /// Where relayed frames go, for people: the worker's endpoint means nothing to them while it is our own socket.
-  func relayName(_ endpoint: Endpoint?) -> String? {
-    transport.carrier == .tls ? configuration.tls?.authority : endpoint?.description
+  /// The word for the relay to the peer.
+  func relayWord(of peer: PeerState) -> String {
+    relayEndpoint(to: peer).map { pathClass(.relay(beacon: $0)) }.map(\.rawValue) ?? PathClass.relay.rawValue
   }
 
   func transportStatus() async -> JSONValue {

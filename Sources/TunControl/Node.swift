@@ -11,6 +11,7 @@
 //   Node+PortMapping  the port that the router opens              Node+NAT      what the NAT does, measured
 //   Node+Ports     ports opened in numbers                        Node+Reload   settings that change while it runs
 //   Node+Readiness  what the service manager is told              Node+Transport  UDP or TLS to the beacon
+//   Node+Relays    through which relay, and for whom we are one
 //
 // Rules: nothing here runs per packet; whatever a stranger can cause is limited before it costs a lookup or a
 // signature; every problem is logged once per cause and peer and counted from then on.
@@ -87,17 +88,22 @@ package actor Node {
   var withdrawn: Set<UInt32> = []
   var entropy = SystemRandomNumberGenerator()
 
-  // Beacon: the one that the worker uses, which while the node is on TLS is a socket of this machine
-  var beacon: Endpoint?
-  /// The beacon's own endpoint.
-  var udpBeacon: Endpoint?
+  // Beacons: those that are reached by UDP, and the way to the rendezvous by TLS where that is blocked
+  var beaconChoice = BeaconChoice()
+  /// Those that the registry names besides the configured ones.
+  var toldBeacons: [HostPort] = []
+  /// What their names meant when they were last resolved.
+  var resolvedBeacons: [HostPort: Endpoint] = [:]
   var transport: TransportChoice
   var tls = TLSParts()
   var beaconProblem: String?
-  /// Where the beacon sees our socket.
+  /// Where the home beacon sees our socket.
   var observed: Endpoint?
-  var discoverSentAt: UInt64?
-  var isDiscoverAwaited = false
+  /// Trusted peers that relay, whose paths are kept open.
+  var relayNodes: [UInt32] = []
+  /// Counts changes of what `tellRelays` tells.
+  var relaysVersion: UInt64 = 0
+  var nextRelayOffers: UInt64 = 0
   var networkChangedAt: UInt64 = 0
   var lanAddresses: [IPv6Address] = []
 
@@ -124,6 +130,7 @@ package actor Node {
   var timer: Task<Void, Never>?
   var timerAt = UInt64.max
   var nextDiscover: UInt64 = 0
+  var nextBeaconTick: UInt64 = .max
   var nextSurvey: UInt64 = 0
   var nextLinkCheck: UInt64 = .max
   var sleptFor = Clock.sleep()

@@ -1,6 +1,7 @@
 // Everything `pilot-tun up` can be told, read from its sources, checked and complete. Made once at start; Node reads it.
 
 package import Directory
+package import Engine
 package import JSON
 package import Logging
 import Settings
@@ -9,7 +10,7 @@ package import TLSTransport
 package import Wire
 
 /// A host (name or address) and a port, as the user wrote it. Resolved when it is dialled.
-package struct HostPort: Equatable, Sendable, CustomStringConvertible {
+package struct HostPort: Hashable, Sendable, CustomStringConvertible {
   package var host: String
   package var port: UInt16
 
@@ -55,7 +56,9 @@ package struct NodeConfiguration: Sendable {
   package var hostname: String?
   /// nil: the node runs its own rendezvous.
   package var registry: HostPort?
-  package var beacon: HostPort?
+  /// In the operator's order; the first is where nodes meet.
+  package var beacons: [HostPort] = []
+  package var beacon: HostPort? { beacons.first }
   package var interface = "pilot0"
   /// Octets of an inner packet.
   package var mtu = 1400
@@ -68,6 +71,9 @@ package struct NodeConfiguration: Sendable {
   package var networks: [NetworkMembership] = []
   package var tags: [String] = []
   package var isRelayOnly = false
+  /// Relays for trusted peers, within `relayLimit` for each.
+  package var isRelay = false
+  package var relayLimit = RelayLimit(bytes: 4_000_000, packets: 8000)
   package var transport = TransportMode.auto
   /// The rendezvous by TLS; nil: never.
   package var tls: TLSSettings?
@@ -84,6 +90,7 @@ package struct NodeConfiguration: Sendable {
   package static let registryPort: UInt16 = 9000
   package static let beaconPort: UInt16 = 9001
   package static let tlsPort: UInt16 = 443
+  package static let mostBeacons = 8
 
   /// Whether the node brings its own rendezvous along.
   package var isRendezvousEmbedded: Bool { registry == nil }
@@ -110,6 +117,14 @@ package struct NodeConfiguration: Sendable {
     isPublic = try reader.flag(.isPublic)
     trustAutoApprove = try reader.flag(.trustAutoApprove)
     isRelayOnly = try reader.flag(.relayOnly)
+    isRelay = try reader.flag(.relay)
+    relayLimit = try reader.relayLimit() ?? relayLimit
+    if isRelay, isRelayOnly {
+      throw ControlError(
+        "configuration_invalid", "relay and relay-only contradict each other",
+        hint: "a relay is reached directly: leave one of them out", isUsage: true,
+        subject: ControlError.Subject(setting: .relay, place: reader.layers.value(of: .relay)?.place))
+    }
     transport = try reader.choice(.transport) ?? transport
     tls = try reader.tls(registry: registry, transport: transport)
     networks = try reader.networks()
@@ -132,12 +147,13 @@ package struct NodeConfiguration: Sendable {
     if let both = try reader.hostPort(.rendezvous, defaultPort: Self.registryPort) {
       registry = both
       // The beacon's port follows the registry's, as `pilot-rendezvous` lays them out.
-      beacon = HostPort(host: both.host, port: both.port == Self.registryPort ? Self.beaconPort : both.port &+ 1)
+      beacons = [HostPort(host: both.host, port: both.port == Self.registryPort ? Self.beaconPort : both.port &+ 1)]
     }
     if let own = try reader.hostPort(.registry, defaultPort: Self.registryPort) { registry = own }
-    if let own = try reader.hostPort(.beacon, defaultPort: Self.beaconPort) { beacon = own }
-    if let registry, beacon == nil { beacon = HostPort(host: registry.host, port: Self.beaconPort) }
-    if registry == nil, beacon != nil {
+    let own = try reader.hostPorts(.beacon, defaultPort: Self.beaconPort, most: Self.mostBeacons)
+    if !own.isEmpty { beacons = own }
+    if let registry, beacons.isEmpty { beacons = [HostPort(host: registry.host, port: Self.beaconPort)] }
+    if registry == nil, !beacons.isEmpty {
       throw ControlError(
         "configuration_invalid", "a beacon is set but no registry",
         hint: "set --registry HOST:PORT as well, or --rendezvous HOST for both", isUsage: true,

@@ -19,6 +19,22 @@ final class PeerState {
   var verdict: PeerPolicy.Verdict
   var handshake: HandshakeMachine
   var path: PathMachine
+  /// Which relay stands behind the path's.
+  var relays: RelayChoice
+  /// What the peer said that it can be reached through; nil: nothing yet.
+  var toldRelays: [TunnelControl.Relay]?
+  /// `relaysVersion` when it was told of ours.
+  var relaysTold: UInt64 = 0
+  /// It relays for us.
+  var offersRelay = false
+  /// We relay for it.
+  var isRelayedFor = false
+  /// Monotonic nanoseconds: a relay of ours, whose path is kept as if packets were sent; 0: it is not.
+  var leanedOnAt: UInt64 = 0
+  /// When a session with it as a relay was last asked for.
+  var relayTriedAt: UInt64 = 0
+  /// Tries of the present handshake.
+  var handshakeTries = 0
   /// As told to the worker.
   var enginePath = EnginePath.none
   /// The peer opened the tunnel.
@@ -44,7 +60,7 @@ final class PeerState {
 
   init(
     index: PeerIndex, record: PeerRecord, trust: TrustState, verdict: PeerPolicy.Verdict, handshake: HandshakeMachine,
-    path: PathMachine, now: UInt64
+    path: PathMachine, relays: RelayChoice, now: UInt64
   ) {
     self.index = index
     node = record.node
@@ -56,6 +72,7 @@ final class PeerState {
     self.verdict = verdict
     self.handshake = handshake
     self.path = path
+    self.relays = relays
   }
 
   /// The word for `status`.

@@ -61,8 +61,13 @@ extension Setting {
         meaning: "the registry on its own", example: #""registry.example.net:9000""#)
     case .beacon:
       SettingDeclaration(
-        rawValue, .text, value: "`HOST:PORT`", standard: "from `rendezvous`", summary: "Beacon (UDP).",
-        meaning: "the beacon on its own", example: #""beacon.example.net:9001""#)
+        rawValue, .list, value: "`HOST[:PORT]`, at most 8",
+        standard: "from `rendezvous`, and those that the registry names",
+        summary: "Beacon (UDP); repeatable, the nearest that works is used.",
+        meaning: "beacons (also `beacons`): all are measured, the nearest that works is used "
+          + "([nat-traversal.md](nat-traversal.md#several-beacons)). Name the registry's own first: it is the one that "
+          + "official daemons know, and where nodes meet",
+        example: #"["rendezvous.example.net", "beacon2.example.net"]"#)
     case .interface:
       SettingDeclaration(
         rawValue, .text, value: "1 to 15 characters", standard: "`pilot0`", summary: "TUN interface (default pilot0).",
@@ -128,6 +133,18 @@ extension Setting {
       SettingDeclaration(
         rawValue, .flag, standard: "false", summary: "Never talk to peers directly, only through the beacon.",
         meaning: "no direct paths", example: "false")
+    case .relay:
+      SettingDeclaration(
+        rawValue, .flag, standard: "false", summary: "Relay for trusted peers that cannot reach each other directly.",
+        meaning: "relay for trusted peers that do not reach each other directly; for nodes with a public address "
+          + "([nat-traversal.md](nat-traversal.md#nodes-as-relays))",
+        example: "false")
+    case .relayLimit:
+      SettingDeclaration(
+        rawValue, .text, value: "`BYTES` or `BYTES:PACKETS` a second, with k, M or G; at least `10k:10`",
+        standard: "`4M:8k`",
+        summary: "Bytes, and packets, a second that are relayed for each peer (default 4M:8k).",
+        meaning: "what is relayed for each peer, with `relay`", example: #""4M:8k""#)
     case .transport:
       SettingDeclaration(
         rawValue, .choice(TransportMode.allCases.map(\.rawValue)), standard: "`auto`",

@@ -2,6 +2,7 @@
 // Used by NodeConfiguration only.
 
 import Directory
+import Engine
 import Logging
 import Settings
 import Telemetry
@@ -115,6 +116,46 @@ struct SettingReader {
       throw refuse(setting, value, form + "; an IPv6 address in brackets")
     }
     return result
+  }
+
+  /// Hosts in the order given, each once.
+  func hostPorts(_ setting: Setting, defaultPort: UInt16, most: Int) throws(ControlError) -> [HostPort] {
+    guard let value = layers.value(of: setting) else { return [] }
+    var result: [HostPort] = []
+    for text in value.texts {
+      guard let host = HostPort(String(trimming: text), defaultPort: defaultPort) else {
+        throw refuse(
+          setting, value, "HOST or HOST:PORT (default port \(defaultPort)); an IPv6 address in brackets")
+      }
+      if !result.contains(host) { result.append(host) }
+    }
+    guard result.count <= most else { throw refuse(setting, value, "at most \(most) of them") }
+    return result
+  }
+
+  /// `BYTES` or `BYTES:PACKETS`, each a second; k, M and G are a thousand, a million and a thousand million.
+  func relayLimit() throws(ControlError) -> RelayLimit? {
+    guard let (text, value) = single(.relayLimit) else { return nil }
+    let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+    let numbers = parts.compactMap { Self.amount($0) }
+    guard (1...2).contains(parts.count), numbers.count == parts.count, numbers[0] >= 10_000,
+      numbers.count == 1 || numbers[1] >= 10, numbers.allSatisfy({ $0 <= 100_000_000_000 })
+    else {
+      throw refuse(.relayLimit, value, "BYTES or BYTES:PACKETS a second, at least 10k and 10, for example 4M:8k")
+    }
+    // Without the packets: as many as that is in packets of 500 bytes.
+    return RelayLimit(bytes: numbers[0], packets: numbers.count == 2 ? numbers[1] : max(numbers[0] / 500, 10))
+  }
+
+  private static func amount(_ text: Substring) -> UInt64? {
+    let units: [Character: UInt64] = ["k": 1000, "M": 1_000_000, "G": 1_000_000_000]
+    let unit = text.last.flatMap { units[$0] }
+    let digits = unit == nil ? text : text.dropLast()
+    guard (1...12).contains(digits.utf8.count), digits.utf8.allSatisfy({ (48...57).contains($0) }),
+      let number = UInt64(digits)
+    else { return nil }
+    let product = number.multipliedReportingOverflow(by: unit ?? 1)
+    return product.overflow ? nil : product.partialValue
   }
 
   func listen() throws(ControlError) -> ListenAddress? {

@@ -33,6 +33,9 @@ package enum StatusForms {
       rows.append(["nat", "\(mapping) mapping\(time) · kept open every \(nat.int("keepalive_seconds")) s"])
     }
     var registry = "registry \(rendezvous.string("registry")) · beacon \(rendezvous.string("beacon"))"
+    let others = rendezvous.items("beacons").filter { $0.string("state") != "home" }
+    let silent = others.count { $0.string("state") == "silent" }
+    if !others.isEmpty { registry += " · \(others.count) more" + (silent > 0 ? ", \(silent) silent" : "") }
     if rendezvous.flag("embedded") { registry += " · embedded" }
     rows.append(["rendezvous", registry])
     let transport = data["transport"] ?? [:]
@@ -43,6 +46,16 @@ package enum StatusForms {
       }
     }
     if let problem = rendezvous["error"]?.text { rows.append(["", "✗ " + TextForms.plain(problem)]) }
+    if let relay = data["relay"], relay.flag("offered") || !relay.items("through").isEmpty {
+      let through = relay.items("through").compactMap(\.text)
+      rows.append([
+        "relay",
+        [
+          relay.flag("offered") ? "for \(relay.int("peers")) trusted peers" : "",
+          through.isEmpty ? "" : "through \(through.joined(separator: ", ")) as well",
+        ].filter { !$0.isEmpty }.joined(separator: " · "),
+      ])
+    }
     let dns = data["dns"] ?? [:]
     let reason = dns.string("reason")
     rows.append([

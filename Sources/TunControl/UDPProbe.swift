@@ -1,5 +1,5 @@
-// Asks a beacon by UDP whether it answers, from a socket of its own: the worker listens to the beacon that it uses, which
-// is another one while the node is on TLS. Used by Node+Transport.
+// Asks beacons by UDP whether they answer, from a socket of its own: the worker listens to none of them while the node is
+// on TLS. Used by Node+Transport.
 
 import Glibc
 import LinkIO
@@ -11,18 +11,19 @@ enum UDPProbe {
   private static let gap: UInt64 = 400_000_000
 
   /// Within little more than a second. Two answers are wanted: one may be late from before UDP was blocked.
-  static func isAnswered(by beacon: Endpoint) async -> Bool {
-    await withCheckedContinuation { continuation in
-      DedicatedThread.start("pilot-udp-probe") { continuation.resume(returning: asks(beacon)) }
+  static func isAnswered(byAnyOf beacons: [Endpoint]) async -> Bool {
+    guard !beacons.isEmpty else { return false }
+    return await withCheckedContinuation { continuation in
+      DedicatedThread.start("pilot-udp-probe") { continuation.resume(returning: asks(beacons)) }
     }
   }
 
-  private static func asks(_ beacon: Endpoint) -> Bool {
+  private static func asks(_ beacons: [Endpoint]) -> Bool {
     guard let socket = try? UDPSocket(port: 0, disabled: ["udp-gro"]) else { return false }
     let question = BeaconMessage.discover(node: 0, key: nil).encoded()
     var answers = 0
     for _ in 0..<tries {
-      _ = Netcheck.send(question, to: beacon, fd: socket.fd, family: socket.family)
+      for beacon in beacons { _ = Netcheck.send(question, to: beacon, fd: socket.fd, family: socket.family) }
       let end = Clock.now() + gap
       var isAnswered = false
       while !isAnswered, Clock.now() < end {
@@ -30,7 +31,7 @@ enum UDPProbe {
         if poll(&descriptor, 1, Int32((end - min(end, Clock.now())) / 1_000_000) + 1) > 0 {
           _ = pt_udp_drain_errors(socket.fd)
         }
-        for (bytes, from) in Netcheck.receive(socket) where from == beacon {
+        for (bytes, from) in Netcheck.receive(socket) where beacons.contains(from) {
           if case .discoverReply = BeaconMessage(bytes) { isAnswered = true }
         }
       }

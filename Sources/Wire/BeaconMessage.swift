@@ -4,7 +4,9 @@
 /// One beacon message. Byte 0 is the code; all integers big-endian.
 ///
 ///     01 node [key 32]                      discover                  node → beacon
+///     01 node key 32 challenge(64) sig 64   discover with proof       node → beacon      ours, §4.8
 ///     02 length (4|16) address port         discover reply            beacon → node
+///     02 length address port challenge(64)  the same, asking for proof  beacon → node    ours, §4.8
 ///     03 requester target [grant 72]        punch request             node → beacon
 ///     04 length (4|16) address port         punch command             beacon → node
 ///     05 source destination frame           relay                     node → beacon
@@ -19,7 +21,11 @@
 /// frame, an address length other than 4 or 16, and any other code are refused.
 public enum BeaconMessage: Equatable, Sendable {
   case discover(node: UInt32, key: Bytes32?)
+  /// A discover whose sender shows that it has the key: `signature` over `proofText`.
+  case provenDiscover(node: UInt32, key: Bytes32, challenge: UInt64, signature: Bytes64)
   case discoverReply(Endpoint)
+  /// A discover reply of a beacon that takes the node at its word only with a proof.
+  case discoverChallenge(Endpoint, challenge: UInt64)
   case punchRequest(requester: UInt32, target: UInt32, grant: PunchGrant?)
   case punchCommand(Endpoint)
   case relay(source: UInt32, destination: UInt32, frame: [UInt8])
@@ -41,8 +47,8 @@ public enum BeaconMessage: Equatable, Sendable {
 
   public var code: UInt8 {
     switch self {
-    case .discover: 1
-    case .discoverReply: 2
+    case .discover, .provenDiscover: 1
+    case .discoverReply, .discoverChallenge: 2
     case .punchRequest: 3
     case .punchCommand: 4
     case .relay: 5
@@ -81,8 +87,11 @@ extension BeaconMessage {
     guard let code = reader.byte() else { return nil }
     let message: BeaconMessage?
     switch code {
-    case 1: message = reader.u32().map { .discover(node: $0, key: reader.bytes32()) }
-    case 2: message = Self.endpoint(&reader).map { .discoverReply($0) }
+    case 1: message = Self.discover(&reader)
+    case 2:
+      message = Self.endpoint(&reader).map { seen in
+        reader.u64().map { .discoverChallenge(seen, challenge: $0) } ?? .discoverReply(seen)
+      }
     case 3: message = Self.punchRequest(&reader)
     case 4: message = Self.endpoint(&reader).map { .punchCommand($0) }
     case 5, 9: message = Self.relay(&reader, code: code)
@@ -96,6 +105,18 @@ extension BeaconMessage {
     }
     guard let message else { return nil }
     self = message
+  }
+
+  private static func discover(_ reader: inout ByteReader) -> BeaconMessage? {
+    guard let node = reader.u32() else { return nil }
+    guard let key = reader.bytes32() else { return .discover(node: node, key: nil) }
+    guard let challenge = reader.u64(), let signature = reader.bytes64() else { return .discover(node: node, key: key) }
+    return .provenDiscover(node: node, key: key, challenge: challenge, signature: signature)
+  }
+
+  /// What the signature of a proof covers: `pilot-beacon:<node>:<challenge>`, numbers in decimal.
+  public static func proofText(node: UInt32, challenge: UInt64) -> [UInt8] {
+    Array("pilot-beacon:\(node):\(challenge)".utf8)
   }
 
   private static func endpoint(_ reader: inout ByteReader) -> Endpoint? {
@@ -152,7 +173,15 @@ extension BeaconMessage {
     case .discover(let node, let key):
       bytes.appendBig(node)
       if let key { bytes += key.bytes }
+    case .provenDiscover(let node, let key, let challenge, let signature):
+      bytes.appendBig(node)
+      bytes += key.bytes
+      bytes.appendBig(challenge)
+      bytes += signature.bytes
     case .discoverReply(let endpoint), .punchCommand(let endpoint): Self.append(endpoint, to: &bytes)
+    case .discoverChallenge(let endpoint, let challenge):
+      Self.append(endpoint, to: &bytes)
+      bytes.appendBig(challenge)
     case .punchRequest(let requester, let target, let grant):
       bytes.appendBig(requester)
       bytes.appendBig(target)

@@ -68,17 +68,33 @@ public struct TunnelCapabilities: OptionSet, Hashable, Sendable {
 ///   2 another one for each destination. Others count as unknown.
 /// - kind 4, ports opened: `first u16 || last u16`: the sender opened ports in this range of its NAT towards the receiver,
 ///   which may try them. `first` is at least 1 and not above `last`.
+/// - kind 5, relays: `count u8 || count × (type u8, IPv6 or IPv4-mapped address 16 or node u32 and 12 zeros, port u16)`:
+///   the relays that the sender can be reached through, at most 8, first the one that it sends through to the receiver.
+///   Type 0 is a beacon by its endpoint, type 1 a node that relays (port 0). Other types are skipped. Replaces what was
+///   told before.
+/// - kind 6, relay offer: `isOffered u8`: whether the sender relays for the receiver.
 public enum TunnelControl: Equatable, Sendable {
   case capabilities(TunnelCapabilities)
   case candidates([Endpoint])
   case translation(UInt8)
   case portsOpened(ClosedRange<UInt16>)
+  case relays([Relay])
+  case relayOffer(isOffered: Bool)
+
+  /// A relay, as one node names it to another.
+  public enum Relay: Hashable, Sendable {
+    case beacon(Endpoint)
+    case node(UInt32)
+  }
 
   public static let capabilitiesKind: UInt8 = 1
   public static let candidatesKind: UInt8 = 2
   public static let translationKind: UInt8 = 3
   public static let portsOpenedKind: UInt8 = 4
   public static let mostCandidates = 16
+  public static let relaysKind: UInt8 = 5
+  public static let mostRelays = 8
+  public static let relayOfferKind: UInt8 = 6
 
   public init?(_ bytes: some Collection<UInt8>) {
     var reader = ByteReader(Array(bytes))
@@ -101,8 +117,30 @@ public enum TunnelControl: Equatable, Sendable {
     case Self.portsOpenedKind:
       guard let first = reader.u16(), let last = reader.u16(), first > 0, first <= last else { return nil }
       self = .portsOpened(first...last)
+    case Self.relaysKind:
+      guard let relays = Self.relays(&reader) else { return nil }
+      self = .relays(relays)
+    case Self.relayOfferKind:
+      guard let isOffered = reader.byte() else { return nil }
+      self = .relayOffer(isOffered: isOffered != 0)
     default: return nil
     }
+  }
+
+  private static func relays(_ reader: inout ByteReader) -> [Relay]? {
+    guard let count = reader.byte(), count <= mostRelays else { return nil }
+    var relays: [Relay] = []
+    for _ in 0..<count {
+      guard let type = reader.byte(), let high = reader.u64(), let low = reader.u64(), let port = reader.u16() else {
+        return nil
+      }
+      switch type {
+      case 0: relays.append(.beacon(Endpoint(address: IPv6Address(high: high, low: low), port: port)))
+      case 1: relays.append(.node(UInt32(high >> 32)))
+      default: break
+      }
+    }
+    return relays
   }
 
   public func encoded() -> [UInt8] {
@@ -124,6 +162,24 @@ public enum TunnelControl: Equatable, Sendable {
       bytes.append(Self.portsOpenedKind)
       bytes.appendBig(ports.lowerBound)
       bytes.appendBig(ports.upperBound)
+    case .relays(let relays):
+      let list = relays.prefix(Self.mostRelays)
+      bytes += [Self.relaysKind, UInt8(list.count)]
+      for relay in list {
+        switch relay {
+        case .beacon(let endpoint):
+          bytes.append(0)
+          bytes.appendBig(endpoint.address.high)
+          bytes.appendBig(endpoint.address.low)
+          bytes.appendBig(endpoint.port)
+        case .node(let node):
+          bytes.append(1)
+          bytes.appendBig(UInt64(node) << 32)
+          bytes.appendBig(UInt64(0))
+          bytes.appendBig(UInt16(0))
+        }
+      }
+    case .relayOffer(let isOffered): bytes += [Self.relayOfferKind, isOffered ? 1 : 0]
     }
     return bytes
   }

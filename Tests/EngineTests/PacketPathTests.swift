@@ -212,7 +212,7 @@ import Wire
     let (a, b) = try pair()
     let beacon = try Station(node: 1)
     a.order(.setPath(0, .relay(beacon: beacon.endpoint)))
-    b.order(.setBeacon(beacon.endpoint))
+    b.order(.setRelays(beacons: [beacon.endpoint], nodes: []))
     let packet = Model.udp(a.address, b.address, payload: bytes(900))
     a.fromKernel(packet)
     // The beacon of the test: 05 source destination frame -> 06 source frame.

@@ -131,16 +131,25 @@ extension KernelTests {
       }
     }
 
-    @Test("a transfer goes on when UDP is allowed, and when it is blocked again")
+    @Test("with two beacons, a transfer goes on when UDP is allowed, and when it is blocked again")
     func comesAndGoes() throws {
       try LabCertificate.with { certificate in
         try Fleet.with(rendezvousFlags: certificate.rendezvousFlags) { fleet in
-          let alpha = try fleet.node("alpha", certificate.nodeFlags)
-          let beta = try fleet.node("beta", certificate.nodeFlags, isStarted: false)
+          let second = try fleet.lab.start(
+            in: fleet.rendezvous, [Tools.rendezvous, "beacon", "--beacon-listen", "0.0.0.0:9201"])
+          try second.waitForLine(containing: "beacon ready")
+          let beacons = [9001, 9201].map { "\(Fleet.rendezvousAddress):\($0)" }
+          let flags = certificate.nodeFlags + beacons.flatMap { ["--beacon", $0] }
+          let alpha = try fleet.node("alpha", flags)
+          let beta = try fleet.node("beta", flags, isStarted: false)
           try beta.namespace.blockUDP(andTCPExcept: 443)
           try beta.start()
           try beta.waitForPing(alpha.ipv6, within: 20)
           try beta.waitForPath("tcp443", to: alpha, within: 5)
+          #expect(try beta.peer(alpha)["relay"].text == "\(Fleet.rendezvousAddress):443")
+          _ = try eventually("the other end uses the beacon that reaches it", within: 5) {
+            try alpha.peer(beta)["relay"].text == beacons[0] ? true : nil
+          }
 
           // 128 pieces of 256 KiB with a rest of a fifth of a second between them.
           let server = try alpha.helper(Tools.python("tcp_serve", alpha.ipv6, "5001", "\(32 << 20)", "0.2"))
@@ -149,6 +158,7 @@ extension KernelTests {
           try beta.namespace.allowAll()
           try beta.waitForPath("direct", to: alpha, within: 30)
           #expect(try beta.status()["transport"]["carrier"].text == "udp")
+          #expect(try beta.status()["rendezvous"]["beacons"].list.allSatisfy { $0["state"].text != "silent" })
           #expect(!fetch.outputText.contains("the content is right"), "the transfer is still under way")
           try beta.namespace.blockUDP(andTCPExcept: 443)
           try beta.waitForPath("tcp443", to: alpha, within: 20)

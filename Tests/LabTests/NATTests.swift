@@ -10,6 +10,8 @@ final class NATFleet {
   let a: LabNode
   let b: LabNode
   private let machines: [String: Namespace]
+  /// `rendezvous` and `beacon2`, each a whole one.
+  private(set) var servers: [String: Program] = [:]
 
   /// `isStarted`: the nodes are up.
   static func with(_ topology: String, isStarted: Bool = true, _ body: (NATFleet) throws -> Void) throws {
@@ -35,6 +37,7 @@ final class NATFleet {
       let server = try lab.start(
         in: Self.machine(name, of: machines), [Tools.rendezvous, "serve", "--state-dir", "\(lab.directory)/\(name)"])
       try server.waitForLine(containing: "ready")
+      servers[name] = server
     }
     func node(_ name: String) throws -> LabNode {
       let namespace = try Self.machine(name, of: machines)

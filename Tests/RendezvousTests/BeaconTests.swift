@@ -129,6 +129,39 @@ import Wire
     }
   }
 
+  @Test("a node with its key is bound from another host, or to another port at once, by a proof; others are not")
+  func proof() async throws {
+    try await Rendezvous.running { rendezvous in
+      let a = try Party(rendezvous, "127.0.0.2")
+      let b = try Party(rendezvous, "127.0.0.3")
+      let key = a.node.identity.publicKey
+      let moved = try BeaconSocket(rendezvous, from: "127.0.0.9")
+      try moved.prove(a.node, a.id)
+      try b.socket.send(.relay(source: b.id, destination: a.id, frame: [1, 2, 3]))
+      #expect(try moved.message() == .relayDeliver(source: b.id, frame: [1, 2, 3]))
+      // Known there now: asked again, it answers without.
+      #expect(try moved.discover(a.id, key: key) == Endpoint("127.0.0.9:\(moved.localPort)"))
+      let neighbour = try BeaconSocket(rendezvous, from: "127.0.0.9")
+      try neighbour.prove(a.node, a.id)
+      try b.socket.send(.relay(source: b.id, destination: a.id, frame: [4]))
+      #expect(try neighbour.message() == .relayDeliver(source: b.id, frame: [4]))
+      // The key of another node, a signature of somebody else, a challenge of another endpoint.
+      let thief = try BeaconSocket(rendezvous, from: "127.0.0.8")
+      #expect(try thief.discover(a.id, key: b.node.identity.publicKey) != nil)
+      let challenge = try #require(try thief.challenge(a.id, key))
+      let forged = b.node.identity.sign(BeaconMessage.proofText(node: a.id, challenge: challenge))
+      try thief.send(.provenDiscover(node: a.id, key: key, challenge: challenge, signature: forged))
+      _ = try thief.message()
+      let other = try #require(try moved.challenge(a.id, key))
+      let right = a.node.identity.sign(BeaconMessage.proofText(node: a.id, challenge: other))
+      try thief.send(.provenDiscover(node: a.id, key: key, challenge: other, signature: right))
+      _ = try thief.message()
+      try b.socket.send(.relay(source: b.id, destination: a.id, frame: [5]))
+      #expect(try neighbour.message() == .relayDeliver(source: b.id, frame: [5]))
+      #expect(try thief.receive(milliseconds: 50) == nil)
+    }
+  }
+
   @Test("relayed frames of every size arrive unchanged, from the beacon")
   func relay() async throws {
     try await Rendezvous.running { rendezvous in

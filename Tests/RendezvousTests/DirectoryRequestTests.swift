@@ -245,6 +245,17 @@ import Wire
     }
   }
 
+  @Test("beacons that run by themselves are named apart: official daemons would pick them")
+  func moreBeacons() async throws {
+    try await Rendezvous.running {
+      $0.moreBeacons = ["203.0.113.6:9001", "[2001:db8::6]:9001"].compactMap { Endpoint($0) }
+    } _: { rendezvous in
+      let reply = try rendezvous.connect().ask("beacon_list")
+      #expect(reply["beacons"] == .array([]))
+      #expect(reply["more_beacons"] == .array([.string("203.0.113.6:9001"), .string("[2001:db8::6]:9001")]))
+    }
+  }
+
   @Test("what the registry does not know is answered as unknown")
   func unknownRequests() async throws {
     try await Rendezvous.running { rendezvous in
@@ -254,6 +265,7 @@ import Wire
       }
       #expect(try client.ask(.object([.init("type", .integer(1))])).text("error") == "unknown message type")
       #expect(try client.ask("beacon_list")["beacons"] == .array([]))
+      #expect(try client.ask("beacon_list")["more_beacons"] == nil)
       // Wrong types read as nothing.
       #expect(try client.ask("lookup", [("node_id", "1")]).text("error") == "node 0: node not found")
       #expect(try client.ask("lookup", [("node_id", .integer(-1))]).text("error") == "node 0: node not found")

@@ -19,6 +19,7 @@ import Wire
       beacon_listen = "[::1]:7001"
       networks = ["team:open", "ops:token:s\\"1"]
       exempt_sources = []
+      more_beacons = ["203.0.113.6:9001", "[2001:db8::6]:9001"]
       admin_needs_tls = true
       connections_per_source = 8
 
@@ -31,6 +32,7 @@ import Wire
     #expect(configuration.beaconListen.description == "[::1]:7001")
     #expect(configuration.networks == [.init(name: "team", token: nil), .init(name: "ops", token: "s\"1")])
     #expect(configuration.exemptSources.isEmpty)
+    #expect(configuration.moreBeacons.map(\.description) == ["203.0.113.6:9001", "[2001:db8::6]:9001"])
     #expect(configuration.adminNeedsTLS)
     #expect(configuration.limits.connectionsPerSource == 8)
     #expect(configuration.httpListen == nil)
@@ -55,6 +57,7 @@ import Wire
     arguments: [
       ("registry_listen", "localhost"), ("beacon_listen", "1.2.3.4"), ("http_listen", "::1:80"), ("threads", "0"),
       ("admin_needs_tls", "yes"), ("exempt_sources", "10.0.0.0/33"), ("networks", "x"), ("connections", "-1"),
+      ("more_beacons", "beacon.example:9001"),
     ])
   func meaningless(_ name: String, _ value: String) throws {
     var settings = RendezvousSettings()

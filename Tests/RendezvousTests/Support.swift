@@ -284,9 +284,29 @@ final class BeaconSocket: Sendable {
   private let descriptor: Int32
   private let port: UInt16
 
-  init(_ rendezvous: Rendezvous, from host: String = "127.0.0.1") throws {
+  convenience init(_ rendezvous: Rendezvous, from host: String = "127.0.0.1") throws {
+    try self.init(port: rendezvous.bound.beacon.port, from: host)
+  }
+
+  init(port: UInt16, from host: String = "127.0.0.1") throws {
     descriptor = try open(SOCK_DGRAM, from: host)
-    port = rendezvous.bound.beacon.port
+    self.port = port
+  }
+
+  /// Asks for a proof.
+  func challenge(_ node: UInt32, _ key: Bytes32) throws -> UInt64? {
+    try send(.discover(node: node, key: key))
+    guard case .discoverChallenge(_, let challenge)? = try message() else { return nil }
+    return challenge
+  }
+
+  /// Binds the node to this socket by a proof.
+  func prove(_ node: TestNode, _ id: UInt32) throws {
+    let key = node.identity.publicKey
+    let challenge = try #require(try challenge(id, key))
+    let signature = node.identity.sign(BeaconMessage.proofText(node: id, challenge: challenge))
+    try send(.provenDiscover(node: id, key: key, challenge: challenge, signature: signature))
+    guard case .discoverReply? = try message() else { throw SocketFailure("no reply to a proof") }
   }
 
   deinit { close(descriptor) }

@@ -2,6 +2,7 @@
 // time data flows again, and that who was not touched notices nothing.
 
 import Simulator
+import Traversal
 import Testing
 import Wire
 
@@ -102,6 +103,43 @@ struct MeshFaultTests {
     mesh.network.beacons[0].restart()
     mesh.run(for: 91 * second)
     expectNoSilence(mesh, over: 5 * second)
+  }
+
+  @Test(
+    "three beacons of which two die, one after the other: data again within 5 s, both ends of a pair on one beacon",
+    arguments: [11, 12])
+  func beaconsLost(seed: UInt64) {
+    let mesh = VirtualMesh(seed: seed)
+    for _ in 0..<2 { mesh.network.addBeacon() }
+    let beacons = mesh.network.beacons
+    // The second is nearest, by 40 ms in each direction.
+    for (beacon, latency) in zip(beacons, [60, 20, 60]) { beacon.host.link.latency = UInt64(latency) * ms }
+    for kind in [VirtualMesh.Access.behind(.symmetric), .behind(.portRestricted), .open] {
+      for other in [VirtualMesh.Access.behind(.symmetric), .behind(.portRestricted)] {
+        mesh.connect(mesh.add(kind), mesh.add(other))
+      }
+    }
+    mesh.connect(mesh.add(.behind(.symmetric)), mesh.add(.behind(.symmetric)))
+    for node in mesh.nodes { node.beacons = beacons.map(\.endpoint) }
+    mesh.start()
+    mesh.traffic(every: 200 * ms, for: 240 * second)
+    mesh.run(for: 60 * second)
+    let relayed = mesh.pairs.filter { $0.a.directEndpoint == nil }
+    #expect(relayed.count >= 2)
+    for (step, dead) in [1, 0].enumerated() {
+      for pair in relayed {
+        #expect(pair.a.only.relays.present == pair.b.only.relays.present)
+        if step == 0 { #expect(pair.a.only.relays.present == .beacon(beacons[1].endpoint)) }
+      }
+      mesh.excuseSilences()
+      beacons[dead].isUp = false
+      mesh.run(for: 80 * second)
+      expectNoSilence(mesh, over: 5 * second)
+    }
+    for pair in relayed {
+      #expect(pair.a.only.relays.present == .beacon(beacons[2].endpoint))
+      #expect(pair.b.only.relays.present == .beacon(beacons[2].endpoint))
+    }
   }
 
   @Test("without relay and directory, pairs that are direct go on as if nothing were")

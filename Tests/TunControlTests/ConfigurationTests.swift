@@ -1,6 +1,7 @@
 // Settings: precedence of the sources, and the errors for wrong values.
 
 import Directory
+import Engine
 import Glibc
 import Logging
 import Telemetry
@@ -120,6 +121,8 @@ struct ConfigurationTests {
         networks = [5, "7:s:x", 5]
         tags = ["papers", "fx"]
         relay-only = true
+        relay = false
+        relay-limit = "2M:3k"
         dns = "off"
         port_mapping = "off"
         log-level = "warn"
@@ -136,6 +139,7 @@ struct ConfigurationTests {
     #expect(configuration.networks == [NetworkMembership(id: 5), NetworkMembership(id: 7, token: "s:x")])
     #expect(configuration.tags == ["papers", "fx"])
     #expect(configuration.isRelayOnly && configuration.trustAutoApprove && configuration.isPublic)
+    #expect(!configuration.isRelay && configuration.relayLimit == RelayLimit(bytes: 2_000_000, packets: 3000))
     #expect(configuration.dns == .off)
     #expect(configuration.portMapping == .off)
     #expect(configuration.logLevel == .warning)
@@ -155,6 +159,24 @@ struct ConfigurationTests {
     #expect(error(flags: [.beacon: ["h:1"]])?.code == "configuration_invalid")
   }
 
+  @Test("beacons are a list: repeated flags, commas in the environment, a list or one text in the file")
+  func beacons() throws {
+    let wanted = [HostPort(host: "a", port: 9001), HostPort(host: "b", port: 77)]
+    #expect(try configuration(flags: [.registry: ["r"], .beacon: ["a", "b:77", "a:9001"]]).beacons == wanted)
+    #expect(try configuration(environment: ["PILOT_TUN_BEACON": "a, b:77"], file: "registry = \"r\"").beacons == wanted)
+    #expect(try configuration(file: "registry = \"r\"\nbeacons = [\"a\", \"b:77\"]").beacons == wanted)
+    #expect(try configuration(file: "registry = \"r\"\nbeacon = \"b:77\"").beacons == [wanted[1]])
+    let many = (0..<9).map { "h\($0)" }
+    #expect(error(flags: [.registry: ["r"], .beacon: many])?.code == "configuration_invalid")
+  }
+
+  @Test("a relay has limits, and is no relay-only node")
+  func relay() throws {
+    #expect(try configuration(flags: [.relay: ["true"]]).isRelay)
+    #expect(try configuration(flags: [.relayLimit: ["500k"]]).relayLimit == RelayLimit(bytes: 500_000, packets: 1000))
+    #expect(error(flags: [.relay: ["true"], .relayOnly: ["true"]])?.code == "configuration_invalid")
+  }
+
   @Test(
     "a wrong value names its source and what would do",
     arguments: [
@@ -163,7 +185,8 @@ struct ConfigurationTests {
       (.listen, "70000"), (.registry, "host:0"), (.registry, "a b:1"), (.advertise, "host"), (.networks, "0"),
       (.networks, "7:"),
       (.networks, "65535"), (.dns, "always"), (.portMapping, "upnp"), (.logLevel, "loud"), (.logFormat, "xml"),
-      (.isPublic, "perhaps"),
+      (.isPublic, "perhaps"), (.relay, "both"), (.relayLimit, "9k"), (.relayLimit, "1M:5"), (.relayLimit, "1M:2:3"),
+      (.relayLimit, "-1M"), (.relayLimit, "999999999999G"), (.relayLimit, "k"), (.beacon, "a b"),
       (.rendezvous, "[::1"), (.rendezvous, "http://h"), (.metrics, "example.net:1"), (.metrics, "70000"),
       (.metrics, "::1:9"), (.networks, "7:@"),
     ])

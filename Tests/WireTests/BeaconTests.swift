@@ -56,6 +56,30 @@ struct BeaconTests {
     }
   }
 
+  @Test("a challenge and its proof are read and written; an extension that is not whole counts as absent")
+  func proofs() throws {
+    let key = try #require(Bytes32((0..<32).map { UInt8($0) }))
+    let signature = try #require(Bytes64((0..<64).map { UInt8($0) }))
+    let proof = BeaconMessage.provenDiscover(node: 7, key: key, challenge: 0x0102_0304_0506_0708, signature: signature)
+    let bytes = proof.encoded()
+    #expect(bytes.count == 109 && bytes[0] == 1)
+    #expect(BeaconMessage(bytes) == proof && BeaconMessage(bytes + [9]) == proof)
+    for count in 37..<109 { #expect(BeaconMessage(bytes.prefix(count)) == .discover(node: 7, key: key)) }
+    for address in ["203.0.113.9", "2001:db8::9"] {
+      let seen = Endpoint(address: try #require(IPv6Address(address)), port: 4000)
+      let challenge = BeaconMessage.discoverChallenge(seen, challenge: 9)
+      let bytes = challenge.encoded()
+      #expect(bytes[0] == 2 && BeaconMessage(bytes) == challenge && BeaconMessage(bytes + [1]) == challenge)
+      // Official daemons read the endpoint and no further.
+      let plain = BeaconMessage.discoverReply(seen).encoded()
+      #expect(bytes.starts(with: plain))
+      // No more than what was asked with.
+      #expect(bytes.count <= BeaconMessage.discover(node: 7, key: key).encoded().count)
+      for count in plain.count..<bytes.count { #expect(BeaconMessage(bytes.prefix(count)) == .discoverReply(seen)) }
+    }
+    #expect(BeaconMessage.proofText(node: 7, challenge: 9) == Array("pilot-beacon:7:9".utf8))
+  }
+
   @Test("a message cut inside its fields is refused")
   func truncated() throws {
     let vectors: BeaconVectors = try Source.vectors("beacon")

@@ -226,6 +226,26 @@ struct FrameTests {
     for kind in [UInt8(0), 200, 255] { #expect(TunnelControl(bytes.changing(1, to: kind)) == nil) }
   }
 
+  @Test("relays and offers are told; unknown types of relays are skipped, cut messages refused")
+  func relays() throws {
+    let beacon = TunnelControl.Relay.beacon(Endpoint(address: try #require(IPv6Address("203.0.113.2")), port: 9001))
+    let bytes = TunnelControl.relays([beacon, .node(0x4000_0007)]).encoded()
+    #expect(bytes.count == 3 + 2 * 19 && bytes.prefix(3) == [0, 5, 2])
+    #expect(TunnelControl(bytes) == .relays([beacon, .node(0x4000_0007)]))
+    #expect(TunnelControl(bytes + [9]) == .relays([beacon, .node(0x4000_0007)]))
+    #expect(TunnelControl(bytes.changing(3, to: 9)) == .relays([.node(0x4000_0007)]))
+    for count in 0..<bytes.count { #expect(TunnelControl(bytes.prefix(count)) == nil) }
+    #expect(TunnelControl(bytes.changing(2, to: 9)) == nil, "more than there may be")
+    #expect(TunnelControl([0, 5, 0]) == .relays([]))
+    let many = TunnelControl.relays((0..<20).map { .node($0) }).encoded()
+    #expect(TunnelControl(many) == .relays((0..<8).map { .node($0) }))
+    for isOffered in [true, false] {
+      let offer = TunnelControl.relayOffer(isOffered: isOffered).encoded()
+      #expect(offer == [0, 6, isOffered ? 1 : 0] && TunnelControl(offer) == .relayOffer(isOffered: isOffered))
+    }
+    #expect(TunnelControl([0, 6]) == nil)
+  }
+
   @Test("candidates of a peer: layout, at most 16, cut ones refused")
   func tunnelCandidates() throws {
     let six = try #require(Endpoint("[2001:db8::1]:4000"))
