@@ -80,9 +80,6 @@ extension Counter {
     case .compatRefused: "Such connections that did not prove in time which node they are."
     case .compatNotWritten: "Datagrams for nodes on a WebSocket that do not read fast enough."
     case .notifications: "Messages that tell a node of requests for trust."
-    case .compatAccepted: "Nodes without UDP that came by a WebSocket and proved who they are."
-    case .compatRefused: "WebSockets that did not prove in time which node they are."
-    case .compatNotWritten: "Datagrams to a node on a WebSocket that reads too slowly."
     }
   }
 }

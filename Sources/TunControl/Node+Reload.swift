@@ -6,6 +6,7 @@ package import JSON
 import Logging
 import ServiceManager
 import Settings
+import TLSTransport
 import Telemetry
 
 /// What became of one changed setting.
