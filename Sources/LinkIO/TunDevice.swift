@@ -69,6 +69,17 @@ package struct TunDevice: ~Copyable {
       queue: (descriptor, found), hasVnetHeader: header != 0, offloads: plan.states, isMultiQueue: false)
   }
 
+  /// The interface of a descriptor; nil: it is no TUN interface.
+  package static func interfaceName(of descriptor: Int32) -> String? {
+    var final: (UInt64, UInt64) = (0, 0)
+    var header: UInt32 = 0
+    let result = withUnsafeMutableBytes(of: &final) {
+      pt_tun_adopt(descriptor, $0.baseAddress?.assumingMemoryBound(to: CChar.self), &header)
+    }
+    guard result == 0 else { return nil }
+    return withUnsafeBytes(of: final) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+  }
+
   /// A further queue of a device that was opened with `isMultiQueue`, with the same header and offloads.
   package init(furtherQueueOf first: borrowing TunDevice) throws(LinkError) {
     let queue = try Self.open(name: first.name, vnetHeader: first.hasVnetHeader, mode: PT_TUN_FURTHER_QUEUE)

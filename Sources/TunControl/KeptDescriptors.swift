@@ -2,9 +2,11 @@
 // run goes on with them, so that packets wait instead of being lost, and ports, addresses and routes stay. Used by
 // NodeProgram.
 
+import Glibc
 import LinkIO
 import Logging
 import ServiceManager
+import Shim
 import Wire
 
 /// Each is taken from the manager when it fits, and made anew when it does not.
@@ -31,6 +33,7 @@ struct KeptDescriptors {
 
   mutating func tun(name: String, disabled: Set<String>) throws(LinkError) -> TunDevice {
     while let descriptor = passed.take(Self.tunName) {
+      let old = TunDevice.interfaceName(of: descriptor)
       do throws(LinkError) {
         let tun = try TunDevice(adopting: descriptor, name: name, disabled: disabled)
         held.insert(Self.tunName)
@@ -38,9 +41,16 @@ struct KeptDescriptors {
         return tun
       } catch {
         refuse(Self.tunName, error)
+        if let old { Self.waitUntilGone(old) }
       }
     }
     return try TunDevice(name: name, disabled: disabled)
+  }
+
+  /// The manager closes what it was told to forget a little later; until then the old interface has our addresses and our
+  /// route, and the new one cannot.
+  private static func waitUntilGone(_ interface: String) {
+    for _ in 0..<400 where pt_link_index(interface) >= 0 { usleep(5000) }
   }
 
   mutating func socket(_ listen: ListenAddress, disabled: Set<String>) throws(LinkError) -> UDPSocket {
