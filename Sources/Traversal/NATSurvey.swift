@@ -35,7 +35,7 @@ package struct NATSurvey: SocketMachine {
   private let beacon: Endpoint
   private let local: [IPv6Address]
   private let entropy: UInt64
-  /// Transactions are `entropy + 4 × position + 0`; they stay in their places.
+  /// Transactions are `entropy + position`; they stay in their places.
   private var questions: [Question] = []
   private var seen: [Int: Endpoint] = [:]
   private var otherPort: UInt16 = 0

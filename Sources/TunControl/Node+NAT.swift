@@ -62,6 +62,7 @@ extension Node {
   func forgetNAT() {
     translation = .unknown
     mappingLifetime = nil
+    for peer in peers.values { giveUpPort(of: peer) }
     tellOwnNetwork()
     surveyNAT()
   }

@@ -28,6 +28,7 @@ extension Node {
   // MARK: Our NAT maps by destination
 
   func openPorts(_ peer: PeerState, towards target: Endpoint) {
+    giveUpPort(of: peer)
     guard let beacon = udpBeacon, beacon.isIPv4, transport.carrier == .udp, openings < Self.mostOpenings,
       !peer.isOpeningPorts, peers.values.count(where: { $0.openedEndpoint != nil }) < Engine.extraSockets
     else { return count("ports-refused") }
@@ -72,6 +73,12 @@ extension Node {
   /// The mapping dies with the path through it.
   func releasePort(of peer: PeerState, before: EnginePath) {
     guard let opened = peer.openedEndpoint, before == .direct(opened) else { return }
+    giveUpPort(of: peer)
+  }
+
+  /// One that won and led nowhere is of no use any more: on another network, or when ports are opened once more.
+  func giveUpPort(of peer: PeerState) {
+    guard let opened = peer.openedEndpoint, peer.enginePath != .direct(opened) else { return }
     peer.openedEndpoint = nil
     tell(.releaseSocket(peer.index))
   }
