@@ -1,9 +1,10 @@
-// Keeps one UDP port of this machine mapped at the default gateway, as a pure state machine: (event, time, entropy) ->
-// actions. Node+PortMapping of TunControl gives it a socket, a clock and what speaks UPnP.
+// Keeps one UDP port of this machine mapped at the default gateway, or open in its firewall for IPv6, as a pure state
+// machine: (event, time, entropy) -> actions. Node+PortMapping of TunControl gives one of each family a socket, a clock
+// and what speaks UPnP.
 //
 // Rules:
 // - PCP first; NAT-PMP when the server says that it knows no PCP, or nothing; UPnP when it knows neither. A service that
-//   answers and refuses has the last word.
+//   answers and refuses has the last word. IPv6 is PCP alone.
 // - A question is repeated after 250 ms, then in doubling gaps (RFC 6886 §3.1): 4 times while searching, 9 times where
 //   a mapping is at stake.
 // - Renewed between 1/2 and 5/8 of the lifetime (RFC 6887 §11.2.1), then in the middle of what is left of it. The
@@ -47,6 +48,7 @@ package struct PortMapper: Sendable {
   package private(set) var ignored: UInt64 = 0
 
   private let internalPort: UInt16
+  private let family: MappingFamily
   private var network: MappingNetwork?
   private var service = MappingProtocol.pcp
   private var nonce: PCPNonce
@@ -61,13 +63,15 @@ package struct PortMapper: Sendable {
   private var expiresAt: UInt64?
   private var retryAt: UInt64?
 
-  private static let anyAddress = IPv6Address(mappedIPv4: 0)
+  private var anyAddress: IPv6Address { family == .ipv4 ? IPv6Address(mappedIPv4: 0) : IPv6Address(high: 0, low: 0) }
 
   /// `entropy`: any unguessable number.
-  package init(internalPort: UInt16, entropy: UInt64) {
+  package init(internalPort: UInt16, family: MappingFamily = .ipv4, entropy: UInt64) {
     self.internalPort = internalPort
+    self.family = family
     nonce = PCPNonce(high: 0, low: UInt32(truncatingIfNeeded: entropy))
-    wish = Endpoint(address: Self.anyAddress, port: internalPort)
+    wish = Endpoint(address: IPv6Address(high: 0, low: 0), port: internalPort)
+    wish.address = anyAddress
   }
 
   package var isSearching: Bool { question != nil && mapping == nil }
@@ -93,7 +97,7 @@ package struct PortMapper: Sendable {
       }
     case .refused:
       // A server that we know restarts: it is asked again, as if it had said nothing.
-      if mapping == nil, let question, question.subject != .upnp { ask(.upnp, now, &actions) }
+      if mapping == nil, let question, question.subject != .upnp { goOn(with: .upnp, now, &actions) }
     case .upnp(let answer):
       guard question?.subject == .upnp else { break }
       switch answer {
@@ -115,12 +119,12 @@ package struct PortMapper: Sendable {
       forget(&actions)
       network = new
       nonce.high = entropy
-      wish.address = Self.anyAddress
+      wish.address = anyAddress
     } else if mapping != nil {
       return
     }
     if network == nil {
-      problem = .noGateway
+      problem = .noGateway(family)
       actions.append(.changed)
     } else {
       search(now, &actions)
@@ -132,7 +136,7 @@ package struct PortMapper: Sendable {
     if let network, mapping != nil || question != nil {
       switch service {
       case .pcp:
-        let nothing = Endpoint(address: Self.anyAddress, port: 0)
+        let nothing = Endpoint(address: anyAddress, port: 0)
         let gone = PCPMessage.Mapping(nonce: nonce, internalPort: internalPort, external: nothing)
         actions.append(.send(PCPMessage.mapRequest(gone, lifetime: 0, client: network.local)))
       case .natPMP:
@@ -157,6 +161,11 @@ package struct PortMapper: Sendable {
     epoch = ServerEpoch()
     retryAt = nil
     ask(.pcp, now, &actions)
+  }
+
+  /// The next protocol; by IPv6 there is none.
+  private mutating func goOn(with subject: Subject, _ now: UInt64, _ actions: inout [PortMapperAction]) {
+    if family == .ipv4 { ask(subject, now, &actions) } else { refuse(.noPCP, now, &actions) }
   }
 
   private mutating func ask(_ subject: Subject, _ now: UInt64, _ actions: inout [PortMapperAction]) {
@@ -210,9 +219,9 @@ package struct PortMapper: Sendable {
   /// No answer.
   private mutating func giveUp(_ subject: Subject, _ now: UInt64, _ actions: inout [PortMapperAction]) {
     switch subject {
-    case .pcp where mapping == nil: ask(.natPMPAddress, now, &actions)
+    case .pcp where mapping == nil: goOn(with: .natPMPAddress, now, &actions)
     case .natPMPAddress where mapping == nil, .natPMPMapping where mapping == nil: ask(.upnp, now, &actions)
-    default: refuse(.noService("no answer"), now, &actions)
+    default: refuse(family == .ipv4 ? .noService("no answer") : .noPCP, now, &actions)
     }
   }
 
@@ -245,7 +254,7 @@ package struct PortMapper: Sendable {
       grant(external, response.lifetime, now, entropy, &actions)
     case .unsupportedVersion where mapping == nil, .unsupportedOpcode where mapping == nil,
       .unsupportedProtocol where mapping == nil:
-      ask(.natPMPAddress, now, &actions)
+      goOn(with: .natPMPAddress, now, &actions)
     default:
       let pause = UInt64(min(max(response.lifetime, 30), 900)) * Self.second
       refuse(.refused(.pcp, response.result.description), now, after: pause, &actions)
@@ -256,7 +265,7 @@ package struct PortMapper: Sendable {
     _ response: NATPMPMessage.Response, _ now: UInt64, _ entropy: UInt64, _ actions: inout [PortMapperAction]
   ) {
     if question?.subject == .pcp, mapping == nil, case .failure(.unsupportedVersion) = response.answer {
-      return ask(.natPMPAddress, now, &actions)
+      return goOn(with: .natPMPAddress, now, &actions)
     }
     guard service == .natPMP else { return }
     switch response.answer {
@@ -292,7 +301,7 @@ package struct PortMapper: Sendable {
   private mutating func grant(
     _ external: Endpoint, _ granted: UInt32, _ now: UInt64, _ entropy: UInt64, _ actions: inout [PortMapperAction]
   ) {
-    if let flaw = Self.flaw(external, granted) {
+    if let flaw = flaw(external, granted) {
       if mapping != nil { forget(&actions) }
       return refuse(.useless(service, flaw), now, &actions)
     }
@@ -307,13 +316,26 @@ package struct PortMapper: Sendable {
   }
 
   /// Whether peers could make use of it; nobody shall be told to knock at a place that no router has.
-  private static func flaw(_ external: Endpoint, _ lifetime: UInt32) -> String? {
-    guard let address = external.address.mappedIPv4 else { return "the external address is no IPv4 address" }
-    if address == 0 { return "the router has no external address" }
-    if address >> 24 == 0 || address >> 24 == 127 || address >> 28 >= 14 { return "no router has \(external.address)" }
+  private func flaw(_ external: Endpoint, _ lifetime: UInt32) -> String? {
+    if let flaw = family == .ipv4 ? Self.flawOfIPv4(external.address) : Self.flawOfIPv6(external.address) {
+      return flaw
+    }
     if external.port == 0 { return "no external port" }
-    if lifetime < leastLifetime { return "for \(lifetime) seconds only" }
+    if lifetime < Self.leastLifetime { return "for \(lifetime) seconds only" }
     return nil
+  }
+
+  private static func flawOfIPv4(_ external: IPv6Address) -> String? {
+    guard let address = external.mappedIPv4 else { return "the external address is no IPv4 address" }
+    if address == 0 { return "the router has no external address" }
+    if address >> 24 == 0 || address >> 24 == 127 || address >> 28 >= 14 { return "no router has \(external)" }
+    return nil
+  }
+
+  /// Global unicast, or of a site of its own (RFC 4193), but none of the overlay.
+  private static func flawOfIPv6(_ external: IPv6Address) -> String? {
+    let isUnicast = external.high >> 61 == 1 || external.high >> 57 == 0x7E
+    return isUnicast && !OverlayMapping.contains(external) ? nil : "no machine is reached at \(external)"
   }
 
   /// No success this time. A mapping that stands is good until it ends.

@@ -9,7 +9,7 @@ import Wire
 extension Netcheck {
   /// nil without a default gateway. Two seconds for UPnP, less for the others, at once.
   static func services() async -> NetcheckReport.Router? {
-    guard let network = DefaultGateway.network(except: "") else { return nil }
+    guard let network = DefaultGateway.network(.ipv4, except: "") else { return nil }
     async let upnp = RouterMapping.problem(at: network)
     var router = NetcheckReport.Router(gateway: network.server.address)
     router.services = await withCheckedContinuation { continuation in

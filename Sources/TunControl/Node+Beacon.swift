@@ -120,7 +120,7 @@ extension Node {
   func networkChanged() {
     networkChangedAt = Clock.now()
     Task { await findBeacon() }
-    Task { await findMappingServer() }
+    Task { await findMappingServers() }
     discover()
     Task { await tryPathsAnew() }
   }
@@ -149,6 +149,8 @@ extension IPv6Address {
     guard let v4 = mappedIPv4 else { return high >> 57 == 0x7E }
     return v4 >> 24 == 10 || v4 >> 20 == 0xAC1 || v4 >> 16 == 0xC0A8 || v4 >> 22 == 0x191
   }
+
+  var isLinkLocal: Bool { mappedIPv4 == nil && high >> 54 == 0x3FA }
 
   var isLoopback: Bool { mappedIPv4.map { $0 >> 24 == 127 } ?? (high == 0 && low == 1) }
 }

@@ -31,7 +31,7 @@ extension Node {
     await discoverBeforeRegistration()
     await directory.announce(announcement)
     await connectTrustMessages()
-    Task { await findMappingServer() }
+    Task { await findMappingServers() }
     let service = Task { await directory.run() }
     let news = Task { for await event in directory.events { await handle(event) } }
     watchLink()
@@ -48,7 +48,7 @@ extension Node {
     notifier.stopping()
     timer?.cancel()
     await stub?.stop()
-    await leaveMappingServer()
+    await leaveMappingServers()
     await stopGateway(streams)
     tell(.stop)
     await withCheckedContinuation { continuation in

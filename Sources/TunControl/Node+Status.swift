@@ -25,7 +25,8 @@ extension Node {
       "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
-      "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(),
+      "rendezvous": await rendezvousStatus(), "port_mapping": portMappingStatus(.ipv4),
+      "ipv6_pinhole": portMappingStatus(.ipv6),
       "dns": dnsStatus(), "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
       "pending_requests": JSONValue(directory.pendingHandshakes().count),
@@ -94,7 +95,8 @@ extension Node {
   private func dropStatus() -> JSONValue {
     var drops = counts
     for (name, number) in gateway.counts { drops[name, default: 0] += number }
-    if let ignored = portMapper?.ignored, ignored > 0 { drops["port-mapping-ignored"] = ignored }
+    let ignored = mappingSeats.values.reduce(0) { $0 + ($1.mapper.ignored) }
+    if ignored > 0 { drops["port-mapping-ignored"] = ignored }
     for drop in engine.drops() { drops[drop.reason, default: 0] += drop.count }
     return .object(drops.mapValues { JSONValue($0) })
   }

@@ -101,6 +101,59 @@ extension KernelTests {
       }
     }
 
+    @Test("the firewall of an IPv6 router is opened for the tunnel's port, and closed when the node ends")
+    func pinhole() throws {
+      try Fleet.with { fleet in
+        let node = try fleet.node("alpha", isStarted: false)
+        let folder = fleet.lab.directory
+        let rules = """
+          table inet filter {
+            chain miniupnpd {
+            }
+            chain prerouting_miniupnpd {
+            }
+            chain postrouting_miniupnpd {
+            }
+            chain forward {
+              type filter hook forward priority 0; policy accept;
+              jump miniupnpd
+            }
+          }
+          """
+        let settings = """
+          ext_ifname=net1
+          ext_ip=\(Self.outside)
+          listening_ip=net2
+          enable_natpmp=yes
+          enable_upnp=no
+          uuid=00000000-0000-0000-0000-000000000001
+          allow 1024-65535 10.77.2.0/24 1024-65535
+          """
+        try rules.write(toFile: folder + "/pinhole.nft", atomically: false, encoding: .utf8)
+        try (settings + "\n").write(toFile: folder + "/pinhole.conf", atomically: false, encoding: .utf8)
+        try fleet.router.command("nft -f \(folder)/pinhole.nft")
+        let server = try fleet.lab.start(
+          in: fleet.router,
+          ["/usr/sbin/miniupnpd", "-d", "-f", folder + "/pinhole.conf", "-P", folder + "/pinhole.pid"])
+        try server.waitForLine(containing: "Listening for NAT-PMP/PCP traffic")
+        try node.start()
+        let own = "fd77:0:0:2::2"
+        func holes() throws -> String { try fleet.router.command("nft list chain inet filter miniupnpd") }
+        do {
+          let hole = try eventually("the router opens its firewall", within: 20) { () throws -> JSON? in
+            let hole = try node.status()["ipv6_pinhole"]
+            return hole["state"].text == "mapped" ? hole : nil
+          }
+          #expect(hole["external"].text == "[\(own)]:4000" && hole["protocol"].text == "PCP")
+          #expect(try holes().contains("\(own) udp dport 4000 accept") || holes().contains("4000"), "\(try holes())")
+        } catch {
+          throw LabError("\(error)\n\(try node.status()["ipv6_pinhole"])\n\(server.transcript)")
+        }
+        node.stop()
+        _ = try eventually("it is closed again", within: 10) { try holes().contains("4000") ? nil : true }
+      }
+    }
+
     @Test("a router's service that appears later is found when the network changes; port-mapping = off asks nobody")
     func later() throws {
       try NATFleet.with("port-restricted:symmetric", isStarted: false) { fleet in

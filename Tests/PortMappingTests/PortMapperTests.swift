@@ -242,7 +242,7 @@ struct PortMapperTests {
     world.give(.network(other))
     #expect(world.mapper.mapping != nil)
     world.give(.network(nil))
-    #expect(world.mapper.mapping == nil && world.mapper.problem == .noGateway)
+    #expect(world.mapper.mapping == nil && world.mapper.problem == .noGateway(.ipv4))
     #expect(world.mapper.nextDeadline == nil)
   }
 

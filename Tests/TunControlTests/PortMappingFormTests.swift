@@ -57,4 +57,29 @@ struct PortMappingFormTests {
     #expect(status(["state": "none", "reason": "no default gateway"]).contains("no port mapping: no default gateway"))
     #expect(status(["state": "searching", "reason": nil]).contains("is asked for a port mapping"))
   }
+
+  @Test("the gateway of the IPv6 route of the least metric is found; routes that reject, and our own, are none")
+  func gatewayOfIPv6() {
+    let zero = String(repeating: "0", count: 32)
+    let link = "fe80000000000000000000000000000" + "1"
+    let global = "20010db8000000020000000000000001"
+    func line(
+      _ destination: String, _ length: String, _ gateway: String, _ metric: String, _ flags: String, _ device: String
+    ) -> String {
+      "\(destination) \(length) \(zero) 00 \(gateway) \(metric) 00000001 00000000 \(flags) \(device)"
+    }
+    func found(_ lines: String...) -> String? {
+      DefaultGateway.parseIPv6(lines.joined(separator: "\n") + "\n", except: "pilot0").map {
+        "\($0.gateway) \($0.device)"
+      }
+    }
+    let plain = line(zero, "00", link, "00000400", "00450003", "eth0")
+    #expect(found(plain) == "fe80::1 eth0")
+    #expect(found(plain, line(zero, "00", global, "00000100", "00000003", "eth1")) == "2001:db8:0:2::1 eth1")
+    #expect(found(line(zero, "00", zero, "ffffffff", "00200200", "lo")) == nil)
+    #expect(found(line(zero, "00", link, "00000400", "00000003", "pilot0")) == nil)
+    #expect(found(line(zero, "00", zero, "00000400", "00000001", "eth0")) == nil, "a route without a gateway")
+    #expect(found(line(global, "40", link, "00000400", "00000003", "eth0")) == nil)
+    #expect(found("", "x", "1 2 3 4 5 6 7 8 9 10", String(repeating: "z", count: 200)) == nil)
+  }
 }
