@@ -174,6 +174,51 @@ int32_t pt_route_add(void *socket, uint32_t index, const uint8_t prefix[16], uin
 }
 
 typedef struct {
+    uint32_t *index;
+    uint8_t *gateway;
+    uint8_t *source;
+} way;
+
+static int note_way(const struct nlmsghdr *message, void *context) {
+    way *found = context;
+    if (message->nlmsg_type != RTM_NEWROUTE) return MNL_CB_OK;
+    const struct nlattr *attribute;
+    mnl_attr_for_each(attribute, message, sizeof(struct rtmsg)) {
+        uint16_t length = mnl_attr_get_payload_len(attribute);
+        const void *payload = mnl_attr_get_payload(attribute);
+        switch (mnl_attr_get_type(attribute)) {
+        case RTA_OIF:
+            if (length == sizeof *found->index) memcpy(found->index, payload, length);
+            break;
+        case RTA_GATEWAY:
+            if (length == 16) memcpy(found->gateway, payload, length);
+            break;
+        case RTA_PREFSRC:
+            if (length == 16) memcpy(found->source, payload, length);
+            break;
+        default:
+            break;
+        }
+    }
+    return MNL_CB_OK;
+}
+
+int32_t pt_route_find(void *socket, const uint8_t destination[16], uint32_t *index, uint8_t gateway[16],
+                      uint8_t source[16]) {
+    *index = 0;
+    memset(gateway, 0, 16);
+    memset(source, 0, 16);
+    way found = {.index = index, .gateway = gateway, .source = source};
+    // The acknowledgement ends the answer.
+    struct nlmsghdr *message = begin(socket, RTM_GETROUTE, NLM_F_ACK);
+    struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof *route);
+    route->rtm_family = AF_INET6;
+    route->rtm_dst_len = 128;
+    mnl_attr_put(message, RTA_DST, 16, destination);
+    return transact(socket, message, note_way, &found);
+}
+
+typedef struct {
     const uint8_t *address;
     uint32_t index;
     int found;

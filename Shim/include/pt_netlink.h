@@ -25,6 +25,10 @@ int32_t pt_address_remove(void *socket, uint32_t index, const uint8_t address[16
 // Unicast route through the link, no gateway, with a preferred source if `source` is not NULL.
 int32_t pt_route_add(void *socket, uint32_t index, const uint8_t prefix[16], uint32_t prefix_length,
                      const uint8_t *source);
+// The way that packets to `destination` would take now (RTM_GETROUTE): its interface, its gateway (all zero: none) and the
+// source address that the kernel would choose (all zero: none). 0, or -errno: -ENETUNREACH without a route.
+int32_t pt_route_find(void *socket, const uint8_t destination[16], uint32_t *index, uint8_t gateway[16],
+                      uint8_t source[16]);
 // Drains pending notifications: the OR of PT_NETLINK_* kinds seen, 0 when none, or -errno.
 int32_t pt_netlink_drain(void *socket);
 // 1 when some interface already carries this IPv6 address (RTM_GETADDR dump), 0 when none, or -errno.

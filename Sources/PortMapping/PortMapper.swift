@@ -1,15 +1,17 @@
-// Keeps one UDP port of this machine mapped at the default gateway, as a pure state machine: (event, time, entropy) ->
-// actions. Node+PortMapping of TunControl gives it a socket, a clock and what speaks UPnP.
+// Keeps one UDP port of this machine mapped at the default gateway, or open in its firewall for IPv6, as a pure state
+// machine: (event, time, entropy) -> actions. Node+PortMapping of TunControl gives one of each family a socket, a clock
+// and what speaks UPnP.
 //
 // Rules:
 // - PCP first; NAT-PMP when the server says that it knows no PCP, or nothing; UPnP when it knows neither. A service that
-//   answers and refuses has the last word.
+//   answers and refuses has the last word. IPv6 is PCP alone.
 // - A question is repeated after 250 ms, then in doubling gaps (RFC 6886 §3.1): 4 times while searching, 9 times where
 //   a mapping is at stake.
 // - Renewed between 1/2 and 5/8 of the lifetime (RFC 6887 §11.2.1), then in the middle of what is left of it. The
 //   lifetime is short: a renewal finds a server that restarted, and what a crash leaves behind goes soon.
 // - A server that announces a restart (§8.5, §14.1) is asked again within 5 s, at most once in 10 s.
 // - Without success: again after 15 minutes, or on another network.
+// - What is granted and useless is given back at once.
 // - Answers count from the server's endpoint only, those of PCP with our nonce, and while the question is open.
 
 import Wire
@@ -47,9 +49,11 @@ package struct PortMapper: Sendable {
   package private(set) var ignored: UInt64 = 0
 
   private let internalPort: UInt16
+  private let family: MappingFamily
   private var network: MappingNetwork?
   private var service = MappingProtocol.pcp
-  private var nonce: PCPNonce
+  private let nonceOfNetwork: @Sendable (MappingNetwork) -> PCPNonce
+  private var nonce = PCPNonce(high: 0, low: 0)
   private var epoch = ServerEpoch()
   private var question: Question?
   private var askedAt: UInt64 = 0
@@ -61,13 +65,18 @@ package struct PortMapper: Sendable {
   private var expiresAt: UInt64?
   private var retryAt: UInt64?
 
-  private static let anyAddress = IPv6Address(mappedIPv4: 0)
+  private var anyAddress: IPv6Address { family == .ipv4 ? IPv6Address(mappedIPv4: 0) : IPv6Address(high: 0, low: 0) }
 
-  /// `entropy`: any unguessable number.
-  package init(internalPort: UInt16, entropy: UInt64) {
+  /// `nonce`: unguessable for others (RFC 6887 §11.2), and always the same one on a network: after a crash the mapping of
+  /// before is renewed and given back with it.
+  package init(
+    internalPort: UInt16, family: MappingFamily = .ipv4, nonce: @escaping @Sendable (MappingNetwork) -> PCPNonce
+  ) {
     self.internalPort = internalPort
-    nonce = PCPNonce(high: 0, low: UInt32(truncatingIfNeeded: entropy))
-    wish = Endpoint(address: Self.anyAddress, port: internalPort)
+    self.family = family
+    nonceOfNetwork = nonce
+    wish = Endpoint(address: IPv6Address(high: 0, low: 0), port: internalPort)
+    wish.address = anyAddress
   }
 
   package var isSearching: Bool { question != nil && mapping == nil }
@@ -78,7 +87,7 @@ package struct PortMapper: Sendable {
   package mutating func handle(_ event: PortMapperEvent, now: UInt64, entropy: UInt64) -> [PortMapperAction] {
     var actions: [PortMapperAction] = []
     switch event {
-    case .network(let network): enter(network, now, entropy, &actions)
+    case .network(let network): enter(network, now, &actions)
     case .received(let from, let bytes):
       guard from == network?.server else {
         ignored += 1
@@ -93,7 +102,7 @@ package struct PortMapper: Sendable {
       }
     case .refused:
       // A server that we know restarts: it is asked again, as if it had said nothing.
-      if mapping == nil, let question, question.subject != .upnp { ask(.upnp, now, &actions) }
+      if mapping == nil, let question, question.subject != .upnp { goOn(with: .upnp, now, &actions) }
     case .upnp(let answer):
       guard question?.subject == .upnp else { break }
       switch answer {
@@ -108,19 +117,17 @@ package struct PortMapper: Sendable {
 
   // MARK: Networks
 
-  private mutating func enter(
-    _ new: MappingNetwork?, _ now: UInt64, _ entropy: UInt64, _ actions: inout [PortMapperAction]
-  ) {
+  private mutating func enter(_ new: MappingNetwork?, _ now: UInt64, _ actions: inout [PortMapperAction]) {
     if new != network {
       forget(&actions)
       network = new
-      nonce.high = entropy
-      wish.address = Self.anyAddress
+      if let new { nonce = nonceOfNetwork(new) }
+      wish.address = anyAddress
     } else if mapping != nil {
       return
     }
     if network == nil {
-      problem = .noGateway
+      problem = .noGateway(family)
       actions.append(.changed)
     } else {
       search(now, &actions)
@@ -129,20 +136,23 @@ package struct PortMapper: Sendable {
 
   /// Gives back what we have, or what a question on its way may bring us.
   private mutating func leave(_ actions: inout [PortMapperAction]) {
-    if let network, mapping != nil || question != nil {
-      switch service {
-      case .pcp:
-        let nothing = Endpoint(address: Self.anyAddress, port: 0)
-        let gone = PCPMessage.Mapping(nonce: nonce, internalPort: internalPort, external: nothing)
-        actions.append(.send(PCPMessage.mapRequest(gone, lifetime: 0, client: network.local)))
-      case .natPMP:
-        actions.append(.send(NATPMPMessage.mapRequest(internalPort: internalPort, externalPort: 0, lifetime: 0)))
-      // A call under way says its port when it is too late; the lease ends by itself.
-      case .upnp: if mapping != nil { actions.append(.upnp(.unmap(externalPort: wish.port))) }
-      }
-    }
+    // A call of UPnP under way says its port when it is too late; the lease ends by itself.
+    if mapping != nil || question != nil { giveBack(mapping?.external.port ?? 0, &actions) }
     forget(&actions)
     network = nil
+  }
+
+  private func giveBack(_ externalPort: UInt16, _ actions: inout [PortMapperAction]) {
+    guard let network else { return }
+    switch service {
+    case .pcp:
+      let nothing = Endpoint(address: anyAddress, port: 0)
+      let gone = PCPMessage.Mapping(nonce: nonce, internalPort: internalPort, external: nothing)
+      actions.append(.send(PCPMessage.mapRequest(gone, lifetime: 0, client: network.local)))
+    case .natPMP:
+      actions.append(.send(NATPMPMessage.mapRequest(internalPort: internalPort, externalPort: 0, lifetime: 0)))
+    case .upnp: if externalPort != 0 { actions.append(.upnp(.unmap(externalPort: externalPort))) }
+    }
   }
 
   private mutating func forget(_ actions: inout [PortMapperAction]) {
@@ -157,6 +167,11 @@ package struct PortMapper: Sendable {
     epoch = ServerEpoch()
     retryAt = nil
     ask(.pcp, now, &actions)
+  }
+
+  /// The next protocol; by IPv6 there is none.
+  private mutating func goOn(with subject: Subject, _ now: UInt64, _ actions: inout [PortMapperAction]) {
+    if family == .ipv4 { ask(subject, now, &actions) } else { refuse(.noPCP, now, &actions) }
   }
 
   private mutating func ask(_ subject: Subject, _ now: UInt64, _ actions: inout [PortMapperAction]) {
@@ -210,9 +225,9 @@ package struct PortMapper: Sendable {
   /// No answer.
   private mutating func giveUp(_ subject: Subject, _ now: UInt64, _ actions: inout [PortMapperAction]) {
     switch subject {
-    case .pcp where mapping == nil: ask(.natPMPAddress, now, &actions)
+    case .pcp where mapping == nil: goOn(with: .natPMPAddress, now, &actions)
     case .natPMPAddress where mapping == nil, .natPMPMapping where mapping == nil: ask(.upnp, now, &actions)
-    default: refuse(.noService("no answer"), now, &actions)
+    default: refuse(family == .ipv4 ? .noService("no answer") : .noPCP, now, &actions)
     }
   }
 
@@ -245,7 +260,7 @@ package struct PortMapper: Sendable {
       grant(external, response.lifetime, now, entropy, &actions)
     case .unsupportedVersion where mapping == nil, .unsupportedOpcode where mapping == nil,
       .unsupportedProtocol where mapping == nil:
-      ask(.natPMPAddress, now, &actions)
+      goOn(with: .natPMPAddress, now, &actions)
     default:
       let pause = UInt64(min(max(response.lifetime, 30), 900)) * Self.second
       refuse(.refused(.pcp, response.result.description), now, after: pause, &actions)
@@ -256,7 +271,7 @@ package struct PortMapper: Sendable {
     _ response: NATPMPMessage.Response, _ now: UInt64, _ entropy: UInt64, _ actions: inout [PortMapperAction]
   ) {
     if question?.subject == .pcp, mapping == nil, case .failure(.unsupportedVersion) = response.answer {
-      return ask(.natPMPAddress, now, &actions)
+      return goOn(with: .natPMPAddress, now, &actions)
     }
     guard service == .natPMP else { return }
     switch response.answer {
@@ -292,7 +307,8 @@ package struct PortMapper: Sendable {
   private mutating func grant(
     _ external: Endpoint, _ granted: UInt32, _ now: UInt64, _ entropy: UInt64, _ actions: inout [PortMapperAction]
   ) {
-    if let flaw = Self.flaw(external, granted) {
+    if let flaw = flaw(external, granted) {
+      giveBack(external.port, &actions)
       if mapping != nil { forget(&actions) }
       return refuse(.useless(service, flaw), now, &actions)
     }
@@ -307,13 +323,25 @@ package struct PortMapper: Sendable {
   }
 
   /// Whether peers could make use of it; nobody shall be told to knock at a place that no router has.
-  private static func flaw(_ external: Endpoint, _ lifetime: UInt32) -> String? {
-    guard let address = external.address.mappedIPv4 else { return "the external address is no IPv4 address" }
-    if address == 0 { return "the router has no external address" }
-    if address >> 24 == 0 || address >> 24 == 127 || address >> 28 >= 14 { return "no router has \(external.address)" }
+  private func flaw(_ external: Endpoint, _ lifetime: UInt32) -> String? {
+    if let flaw = family == .ipv4 ? Self.flawOfIPv4(external.address) : Self.flawOfIPv6(external.address) {
+      return flaw
+    }
     if external.port == 0 { return "no external port" }
-    if lifetime < leastLifetime { return "for \(lifetime) seconds only" }
+    if lifetime < Self.leastLifetime { return "for \(lifetime) seconds only" }
     return nil
+  }
+
+  private static func flawOfIPv4(_ external: IPv6Address) -> String? {
+    guard let address = external.mappedIPv4 else { return "the external address is no IPv4 address" }
+    if address == 0 { return "the router has no external address" }
+    if address >> 24 == 0 || address >> 24 == 127 || address >> 28 >= 14 { return "no router has \(external)" }
+    return nil
+  }
+
+  /// Only global unicast (RFC 4291 §2.4) is reached from beyond the firewall.
+  private static func flawOfIPv6(_ external: IPv6Address) -> String? {
+    external.high >> 61 == 1 ? nil : "nobody beyond the router reaches \(external)"
   }
 
   /// No success this time. A mapping that stands is good until it ends.

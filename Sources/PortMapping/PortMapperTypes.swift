@@ -8,6 +8,13 @@ package enum MappingProtocol: String, Sendable {
   case upnp = "UPnP"
 }
 
+/// What is asked for: a port of the router's address, or a hole in its firewall for a port of our own address (RFC 6887
+/// §11, a mapping of an address to itself, as far as no prefix is translated).
+package enum MappingFamily: CaseIterable, Sendable {
+  case ipv4
+  case ipv6
+}
+
 /// What the router gave us.
 package struct PortMapping: Equatable, Sendable {
   /// Where the outside world reaches our port.
@@ -23,13 +30,16 @@ package struct MappingNetwork: Equatable, Sendable {
   package var server: Endpoint
   /// Our own address towards it, which is what a mapping leads to.
   package var local: IPv6Address
+  /// Of the interface towards a server whose address is link-local, else 0.
+  package var scope: UInt32
 
   /// RFC 6887 §19.1, RFC 6886 §3.1.
   package static let port: UInt16 = 5351
 
-  package init(server: Endpoint, local: IPv6Address) {
+  package init(server: Endpoint, local: IPv6Address, scope: UInt32 = 0) {
     self.server = server
     self.local = local
+    self.scope = scope
   }
 }
 
@@ -67,17 +77,23 @@ package enum UPnPAnswer: Equatable, Sendable {
 
 /// Why there is no mapping.
 package enum MappingProblem: Equatable, Sendable, CustomStringConvertible {
-  case noGateway
+  case noGateway(MappingFamily)
   /// Nobody answered; with what UPnP said.
   case noService(String)
+  /// The same by IPv6, where PCP is the only way.
+  case noPCP
   case refused(MappingProtocol, String)
   /// Granted, but useless: no port, no address, or for a moment only.
   case useless(MappingProtocol, String)
 
   package var description: String {
     switch self {
-    case .noGateway: "no default gateway for IPv4 at the address of the tunnel's socket"
+    case .noGateway(let family):
+      family == .ipv4
+        ? "no default gateway for IPv4 at the address of the tunnel's socket"
+        : "no default gateway for a global IPv6 address of the tunnel's socket"
     case .noService(let upnp): "no answer by PCP and NAT-PMP; UPnP: \(upnp)"
+    case .noPCP: "no answer by PCP"
     case .refused(let service, let text): "\(service.rawValue) at the gateway: \(text)"
     case .useless(let service, let text): "\(service.rawValue) at the gateway: \(text)"
     }

@@ -1,12 +1,17 @@
-// The way out of this machine by IPv4: whom to ask for a port mapping. Read by Node+PortMapping and netcheck.
+// The way out of this machine: whom to ask for a port mapping. Read by Node+PortMapping and netcheck.
 
 import Glibc
+import LinkIO
 import PortMapping
 import Wire
 
 enum DefaultGateway {
   /// The gateway and our address towards it; nil without a default route over anything but our own interface.
-  static func network(except interface: String) -> MappingNetwork? {
+  static func network(_ family: MappingFamily, except interface: String) -> MappingNetwork? {
+    family == .ipv4 ? networkOfIPv4(except: interface) : networkOfIPv6(except: interface)
+  }
+
+  private static func networkOfIPv4(except interface: String) -> MappingNetwork? {
     guard let content = try? SmallFile.read("/proc/net/route"),
       let gateway = parse(String(decoding: content, as: UTF8.self), except: interface),
       let local = source(towards: gateway)
@@ -30,6 +35,19 @@ enum DefaultGateway {
       }
     }
     return best?.gateway
+  }
+
+  /// Where an address of the Internet is sent from and through. Only one that others reach is worth a pinhole: no ULA
+  /// (RFC 4193), and none that a VPN without a gateway gave us.
+  private static func networkOfIPv6(except interface: String) -> MappingNetwork? {
+    // Allotted to nobody, so that only a route to everywhere leads there.
+    let anywhere = IPv6Address(high: 0x2000_0000_0000_0000, low: 1)
+    guard let way = RouteQuery(towards: anywhere), way.interface != if_nametoindex(interface),
+      let gateway = way.gateway, let local = way.source, local.isGlobalUnicast
+    else { return nil }
+    return MappingNetwork(
+      server: Endpoint(address: gateway, port: MappingNetwork.port), local: local,
+      scope: gateway.isLinkLocal ? way.interface : 0)
   }
 
   /// The source address that the kernel would take; nothing is sent.

@@ -8,11 +8,15 @@ enum LocalAddresses {
   /// ones mean something else there.
   private static let bridges = ["docker", "br-", "virbr", "podman", "cni", "lxcbr", "lxdbr", "flannel", "cali"]
 
-  /// Addresses of interfaces that are up with a carrier; not loopback, link-local, our own interface, or those of
-  /// containers. IPv4 first, 16 at most.
+  /// Addresses of interfaces that are up with a carrier; not loopback, link-local, our own interface, those of
+  /// containers, or those that may be another machine's. IPv4 first, 16 at most. Deprecated ones, as temporary addresses
+  /// of the last days, where there is no other of IPv6.
   static func list(except interface: String) -> [IPv6Address] {
     var v4: [IPv6Address] = []
     var v6: [IPv6Address] = []
+    var deprecated: [IPv6Address] = []
+    let table = (try? SmallFile.read("/proc/net/if_inet6")) ?? []
+    let states = states(in: String(decoding: table, as: UTF8.self))
     for (name, flags, address) in all() {
       let isUp = flags & UInt32(IFF_UP) != 0 && flags & UInt32(IFF_RUNNING) != 0
       let isLoopback = flags & UInt32(IFF_LOOPBACK) != 0
@@ -20,10 +24,33 @@ enum LocalAddresses {
       if let old = address.mappedIPv4 {
         if old >> 16 != 0xA9FE { v4.append(address) }
       } else if address.high >> 54 != 0x3FA, !OverlayMapping.contains(address) {
-        v6.append(address)
+        switch states[address] ?? .preferred {
+        case .preferred: v6.append(address)
+        case .deprecated: deprecated.append(address)
+        case .unproven: break
+        }
       }
     }
-    return Array((v4 + v6).prefix(16))
+    return Array((v4 + (v6.isEmpty ? deprecated : v6)).prefix(16))
+  }
+
+  /// RFC 4862 §5.5.4.
+  enum State { case preferred, deprecated, unproven }
+
+  /// From the kernel's table, in hexadecimal: address, interface's number, length of the prefix, scope, flags; and the
+  /// interface's name.
+  static func states(in table: String) -> [IPv6Address: State] {
+    var states: [IPv6Address: State] = [:]
+    for line in table.split(separator: "\n") {
+      let fields = line.split(separator: " ")
+      guard fields.count >= 6, fields[0].utf8.count == 32, let high = UInt64(fields[0].prefix(16), radix: 16),
+        let low = UInt64(fields[0].dropFirst(16), radix: 16), let flags = UInt32(fields[4], radix: 16)
+      else { continue }
+      // IFA_F_TENTATIVE | IFA_F_DADFAILED but not optimistic, IFA_F_DEPRECATED
+      let isUnproven = flags & 0x48 != 0 && flags & 0x04 == 0
+      states[IPv6Address(high: high, low: low)] = isUnproven ? .unproven : flags & 0x20 != 0 ? .deprecated : .preferred
+    }
+    return states
   }
 
   /// Addresses of the overlay that stand on an interface: those of the last run on one that was kept.

@@ -1,6 +1,7 @@
 // The socket towards the gateway's port mapping service, and the one that hears its announcements. Node+PortMapping
 // owns one for each network.
 
+import Glibc
 import NIOCore
 import NIOPosix
 import PortMapping
@@ -9,13 +10,14 @@ import Wire
 struct MappingSocket: Sendable {
   let network: MappingNetwork
   private let channel: any Channel
+  private let server: SocketAddress
   /// A program of this machine may have the port without sharing it: then renewals notice a restart.
   private let announcements: (any Channel)?
 
-  /// RFC 6887 §14.1.1, RFC 6886 §3.2.1: servers tell 224.0.0.1 of a restart.
+  /// RFC 6887 §14.1.1, RFC 6886 §3.2.1: servers tell 224.0.0.1 and ff02::1 of a restart.
   private static let announcementPort = 5350
 
-  /// Connected, so that the kernel passes answers of the server only, and its refusals.
+  /// By IPv4 connected, so that the kernel passes answers of the server only, and its refusals.
   static func open(
     _ network: MappingNetwork, _ group: any EventLoopGroup, _ deliver: @escaping @Sendable (PortMapperEvent) -> Void
   ) async throws -> MappingSocket {
@@ -26,16 +28,31 @@ struct MappingSocket: Sendable {
           try channel.pipeline.syncOperations.addHandler(MappingHandler(deliver))
         }
       }
-    let server = try SocketAddress(
-      ipAddress: network.server.address.description, port: Int(network.server.port))
-    let channel = try await bootstrap.connect(to: server).get()
-    let announcements = try? await bootstrap.bind(host: "0.0.0.0", port: announcementPort).get()
-    return MappingSocket(network: network, channel: channel, announcements: announcements)
+    let server = try address(of: network)
+    let channel: any Channel
+    if network.local.mappedIPv4 != nil {
+      channel = try await bootstrap.connect(to: server).get()
+    } else {
+      // From the address that is to be reached: towards a link-local server the kernel would take another.
+      channel = try await bootstrap.bind(host: network.local.description, port: 0).get()
+    }
+    let every = network.local.mappedIPv4 != nil ? "0.0.0.0" : "::"
+    let announcements = try? await bootstrap.bind(host: every, port: announcementPort).get()
+    return MappingSocket(network: network, channel: channel, server: server, announcements: announcements)
+  }
+
+  /// The server's, with the interface where the address alone does not tell it.
+  private static func address(of network: MappingNetwork) throws -> SocketAddress {
+    let text = network.server.address.description
+    let plain = try SocketAddress(ipAddress: text, port: Int(network.server.port))
+    guard network.scope != 0, case .v6(let address) = plain else { return plain }
+    var scoped = address.address
+    scoped.sin6_scope_id = network.scope
+    return SocketAddress(scoped, host: text)
   }
 
   /// What does not leave is asked again, as if it had been lost.
   func send(_ bytes: [UInt8]) {
-    guard let server = channel.remoteAddress else { return }
     let buffer = channel.allocator.buffer(bytes: bytes)
     channel.writeAndFlush(AddressedEnvelope(remoteAddress: server, data: buffer), promise: nil)
   }

@@ -3,6 +3,7 @@
 import Glibc
 import Directory
 import LinkIO
+import PortMapping
 import Shim
 package import TLSTransport
 import Wire
@@ -66,7 +67,8 @@ package enum Netcheck {
       guard report.tls?.isReached == true else { throw problem }
       return report
     }
-    async let router = services()
+    async let router = services(.ipv4)
+    async let firewall = services(.ipv6)
     var report: NetcheckReport
     do {
       report = try ask(Array(targets.prefix(16)))
@@ -80,6 +82,7 @@ package enum Netcheck {
           + (report.tls?.problem.map { "; and \($0.message)" } ?? ""))
     }
     report.router = await router
+    report.firewall = await firewall
     return report
   }
 
@@ -128,14 +131,15 @@ package enum Netcheck {
     }
   }
 
-  /// Zero, or -errno.
-  static func send(_ bytes: [UInt8], to target: Endpoint, fd: Int32, family: Int32) -> Int32 {
+  /// `scope`: the interface of a link-local target. Zero, or -errno.
+  static func send(_ bytes: [UInt8], to target: Endpoint, scope: UInt32 = 0, fd: Int32, family: Int32) -> Int32 {
     var bytes = bytes
     return bytes.withUnsafeMutableBytes { buffer in
       var message = pt_send()
       message.data = buffer.baseAddress
       message.length = UInt32(buffer.count)
       message.to = pt_endpoint(target)
+      message.to.scope = scope
       return min(0, pt_udp_send(fd, family, &message, 1))
     }
   }

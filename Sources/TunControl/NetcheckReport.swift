@@ -71,6 +71,8 @@ package struct NetcheckReport: Equatable, Sendable {
   }
 
   package var router: Router?
+  /// The gateway of IPv6, which is asked by PCP alone.
+  package var firewall: Router?
   package var tls: Secure?
   package var beacons: [Beacon]
   package var networks: [NetcheckMachine.Family: Network] = [:]
@@ -101,7 +103,7 @@ package struct NetcheckReport: Equatable, Sendable {
     return [
       "udp": JSONValue(hasUDP), "ipv4": network(.ipv4), "ipv6": network(.ipv6), "beacons": .list(list),
       "nearest": JSONValue(nearest?.endpoint.description), "router": routerForm,
-      "tls": secureForm,
+      "ipv6_router": firewallForm, "tls": secureForm,
     ]
   }
 
@@ -120,6 +122,13 @@ package struct NetcheckReport: Equatable, Sendable {
     return [
       "gateway": .text(router.gateway.description), "pcp": JSONValue(router.services.contains(.pcp)),
       "nat_pmp": JSONValue(router.services.contains(.natPMP)), "upnp": JSONValue(router.services.contains(.upnp)),
+    ]
+  }
+
+  private var firewallForm: JSONValue {
+    guard let firewall else { return .null }
+    return [
+      "gateway": .text(firewall.gateway.description), "pcp": JSONValue(firewall.services.contains(.pcp)),
     ]
   }
 
@@ -154,6 +163,10 @@ package struct NetcheckReport: Equatable, Sendable {
       let services = [("PCP", "pcp"), ("NAT-PMP", "nat_pmp"), ("UPnP", "upnp")].filter { router.flag($0.1) }.map(\.0)
       let text = services.isEmpty ? "opens no ports" : "opens ports by " + services.joined(separator: ", ")
       rows.append(["Router", "\(router.string("gateway")) \(text)"])
+    }
+    if let router = data["ipv6_router"], router.object != nil {
+      let text = router.flag("pcp") ? "lets peers in by PCP" : "is not asked to let peers in: no PCP"
+      rows.append(["IPv6 router", "\(router.string("gateway")) \(text)"])
     }
     var table = [["BEACON", "ENDPOINT", "ROUND TRIP", "MTU", ""]]
     for beacon in data.items("beacons") {

@@ -1,4 +1,5 @@
-// Which services for port mappings the default gateway answers. Part of `pilot-tun netcheck`; changes nothing there.
+// Which services for port mappings and pinholes the default gateways answer. Part of `pilot-tun netcheck`; changes
+// nothing there.
 
 import Glibc
 import LinkIO
@@ -7,9 +8,9 @@ import Shim
 import Wire
 
 extension Netcheck {
-  /// nil without a default gateway. Two seconds for UPnP, less for the others, at once.
-  static func services() async -> NetcheckReport.Router? {
-    guard let network = DefaultGateway.network(except: "") else { return nil }
+  /// nil without a default gateway. Two seconds for UPnP, less for the others, at once. By IPv6 there is PCP only.
+  static func services(_ family: MappingFamily) async -> NetcheckReport.Router? {
+    guard let network = DefaultGateway.network(family, except: "") else { return nil }
     async let upnp = RouterMapping.problem(at: network)
     var router = NetcheckReport.Router(gateway: network.server.address)
     router.services = await withCheckedContinuation { continuation in
@@ -22,13 +23,17 @@ extension Netcheck {
   /// Asks for the server's clock and the external address, thrice at most.
   private static func heard(from network: MappingNetwork) -> Set<MappingProtocol> {
     var services: Set<MappingProtocol> = []
-    guard let socket = try? UDPSocket(port: 0, disabled: ["udp-gro"]) else { return [] }
+    // From the address that is to be let in: towards a link-local gateway the kernel would take another.
+    let own = network.local.mappedIPv4 == nil ? network.local : IPv6Address(high: 0, low: 0)
+    guard let socket = try? UDPSocket(local: Endpoint(address: own, port: 0), disabled: ["udp-gro"]) else { return [] }
+    var questions = [PCPMessage.announceRequest(client: network.local)]
+    if network.local.mappedIPv4 != nil { questions.append(NATPMPMessage.addressRequest) }
     for _ in 0..<NetcheckMachine.tries {
-      for question in [PCPMessage.announceRequest(client: network.local), NATPMPMessage.addressRequest] {
-        _ = send(question, to: network.server, fd: socket.fd, family: socket.family)
+      for question in questions {
+        _ = send(question, to: network.server, scope: network.scope, fd: socket.fd, family: socket.family)
       }
       let end = Clock.now() + NetcheckMachine.retryGap
-      while services.count < 2, Clock.now() < end {
+      while services.count < questions.count, Clock.now() < end {
         var descriptor = pollfd(fd: socket.fd, events: Int16(POLLIN), revents: 0)
         if poll(&descriptor, 1, Int32((end - min(end, Clock.now())) / 1_000_000) + 1) > 0 {
           _ = pt_udp_drain_errors(socket.fd)
@@ -37,7 +42,7 @@ extension Netcheck {
           if let service = service(answering: bytes) { services.insert(service) }
         }
       }
-      if services.count == 2 { break }
+      if services.count == questions.count { break }
     }
     return services
   }

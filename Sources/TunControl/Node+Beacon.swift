@@ -224,8 +224,12 @@ extension Node {
   var announcement: Announcement {
     let port = engine.localEndpoint.port
     var lan = lanAddresses.map { Endpoint(address: $0, port: port) }
-    // First: pilot-rendezvous takes one at our outer address for the port that everybody shall use, and keeps eight.
-    if let mapped = mappedEndpoint { lan.insert(mapped, at: 0) }
+    // First: pilot-rendezvous takes one at our outer address for the port that everybody shall use, and keeps eight. A
+    // pinhole is mostly one of our own addresses.
+    for mapped in mappedEndpoints.reversed() {
+      lan.removeAll { $0 == mapped }
+      lan.insert(mapped, at: 0)
+    }
     let listen: String
     if let advertise = configuration.advertise {
       listen = advertise.description
@@ -250,7 +254,7 @@ extension Node {
     forgetNAT()
     steer(.networkChanged)
     Task { await findBeacons() }
-    Task { await findMappingServer() }
+    Task { await findMappingServers() }
     if transport.carrier == .tls { discover() } else { steerBeacons(.networkChanged) }
     Task { await tryPathsAnew() }
   }
@@ -279,6 +283,11 @@ extension IPv6Address {
     guard let v4 = mappedIPv4 else { return high >> 57 == 0x7E }
     return v4 >> 24 == 10 || v4 >> 20 == 0xAC1 || v4 >> 16 == 0xC0A8 || v4 >> 22 == 0x191
   }
+
+  var isLinkLocal: Bool { mappedIPv4 == nil && high >> 54 == 0x3FA }
+
+  /// 2000::/3, the only addresses of IPv6 that the Internet reaches (RFC 4291 §2.4).
+  var isGlobalUnicast: Bool { high >> 61 == 1 }
 
   var isLoopback: Bool { mappedIPv4.map { $0 >> 24 == 127 } ?? (high == 0 && low == 1) }
 }

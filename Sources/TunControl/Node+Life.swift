@@ -36,7 +36,7 @@ extension Node {
     await discoverBeforeRegistration()
     await directory.announce(announcement)
     await connectTrustMessages()
-    Task { await findMappingServer() }
+    Task { await findMappingServers() }
     let service = Task { await directory.run() }
     let news = Task { for await event in directory.events { await handle(event) } }
     watchLink()
@@ -57,7 +57,7 @@ extension Node {
     endWaiting()
     await hostNames.end()
     await stub?.stop()
-    await leaveMappingServer()
+    await leaveMappingServers()
     await tls.detour?.close()
     await stopGateway(streams)
     service.cancel()

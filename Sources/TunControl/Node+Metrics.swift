@@ -7,6 +7,7 @@ import Gateway
 import JSON
 import LinkIO
 import Naming
+import PortMapping
 import Session
 package import Telemetry
 
@@ -56,7 +57,7 @@ extension Node {
     add(NodeMetrics.streams, gateway.streamCount)
     add(NodeMetrics.trustRequests, directory.pendingHandshakes().count)
     add(NodeMetrics.warnings, await allWarnings().count)
-    let mapping = portMappingStatus().string("state")
+    let mapping = portMappingStatus(.ipv4).string("state")
     add(NodeMetrics.portMapping, ["off", "none", "searching", "mapped"].map { ($0, $0 == mapping ? 1 : 0) })
     add(NodeMetrics.queues, engine.queueLengths.map { ($0.name, $0.count) })
     add(NodeMetrics.logSuppressed, LogOutput.suppressedCount)

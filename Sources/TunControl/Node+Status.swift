@@ -26,7 +26,8 @@ extension Node {
       "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
-      "rendezvous": await rendezvousStatus(), "transport": await transportStatus(), "port_mapping": portMappingStatus(),
+      "rendezvous": await rendezvousStatus(), "transport": await transportStatus(),
+      "port_mapping": portMappingStatus(.ipv4), "ipv6_pinhole": portMappingStatus(.ipv6),
       "relay": relayStatus(), "nat": natStatus(), "dns": dnsStatus(), "names": await hostNames.status(),
       "offloads": offloadStatus(),
       "peers": .list(await peerList()), "drops": dropStatus(), "counters": counterStatus(),
@@ -128,7 +129,8 @@ extension Node {
   func dropCounts() -> [String: UInt64] {
     var drops = counts
     for (name, number) in gateway.counts { drops[name, default: 0] += number }
-    if let ignored = portMapper?.ignored, ignored > 0 { drops["port-mapping-ignored"] = ignored }
+    let ignored = mappingSeats.values.reduce(0) { $0 + $1.mapper.ignored }
+    if ignored > 0 { drops["port-mapping-ignored"] = ignored }
     if let refused = tls.detour?.refused, refused > 0 { drops["tls-queue-full"] = refused }
     for drop in engine.drops() { drops[drop.reason, default: 0] += drop.count }
     return drops
@@ -265,6 +267,7 @@ extension Node {
         "endpoints", !record.endpoints.isEmpty || record.isRelayOnly || udpBeacon != nil || tls.entrance != nil,
         endpoints.isEmpty ? (record.isRelayOnly ? "relay only" : "none known") : endpoints)
     }
+    for line in openingLines() { step("router", true, line) }
     if let peer = peers[address.node] {
       step(
         "key", !peer.isKeyRefused, peer.isKeyRefused ? peer.problem ?? "changed" : "as pinned",

@@ -66,7 +66,7 @@ extension Node {
       nextLinkCheck = .max
       checkLink()
     }
-    if now >= nextMapping { drive(.tick) }
+    if now >= nextMapping { for family in MappingFamily.allCases { drive(.tick, family) } }
     if now >= transport.nextDeadline { steer(.tick) }
     if now >= nextSurvey { survey(now) }
     arm()
@@ -165,8 +165,8 @@ extension Node {
     let hasSlept = noteSleep()
     guard addresses != lanAddresses || hasSlept else {
       // Only the way out is another one.
-      if mappingNetwork != mappingSocket?.network {
-        Task { await findMappingServer() }
+      if MappingFamily.allCases.contains(where: { mappingNetwork($0) != mappingSeats[$0]?.socket?.network }) {
+        Task { await findMappingServers() }
       }
       return
     }

@@ -118,10 +118,8 @@ package actor Node {
   var openings = 0
   var sprayedAt: [UInt64] = []
 
-  // Port mapping: the machine, the socket of the present network and what it brings, the last UPnP call
-  var portMapper: PortMapper?
-  var mappingSocket: MappingSocket?
-  var mappingEvents: Task<Void, Never>?
+  // Port mapping of each family, and the last UPnP call
+  var mappingSeats: [MappingFamily: MappingSeat] = [:]
   var mappingCall: Task<Void, Never>?
   nonisolated let group: any EventLoopGroup
 

@@ -95,7 +95,7 @@ extension Setting {
         rawValue, .choice(PortMappingMode.allCases.map(\.rawValue)), standard: "`auto`",
         summary: "Have the router open a port (PCP, NAT-PMP, UPnP): auto or off (default auto).",
         meaning: "has the router of the default IPv4 route open the tunnel's port: asks it by PCP, NAT-PMP, then UPnP, "
-          + "and gives the port back at the end; `status` shows what came of it",
+          + "and the firewall of the default IPv6 route let it in (PCP); gives both back at the end; `status` shows what came of it",
         example: #""auto""#)
     case .hardNAT:
       SettingDeclaration(

@@ -26,6 +26,9 @@ package enum StatusForms {
       "udp", data.string("listen") + (data.string("endpoint").isEmpty ? "" : " · seen as \(data.string("endpoint"))"),
     ])
     rows.append(["router", router(data["port_mapping"] ?? [:])])
+    if let hole = data["ipv6_pinhole"], hole.string("state") == "mapped" {
+      rows.append(["", "lets everybody in at \(hole.string("external")) by \(hole.string("protocol"))"])
+    }
     if let nat = data["nat"], let mapping = nat["mapping"]?.text {
       let lasts = nat["mapping_seconds"].flatMap { $0 == .null ? nil : nat.int("mapping_seconds") }
       let time =

@@ -15,7 +15,7 @@ private struct World {
   enum Router { case pcp, natPMP, upnp, silent }
 
   var router: Router
-  var mapper = PortMapper(internalPort: 4000, entropy: 77)
+  var mapper = PortMapper(internalPort: 4000) { PCPNonce(high: $0.local.low, low: 77) }
   var now: UInt64 = 5 * second
   var bootedAt: UInt64 = 0
   var external = PortMapperTests.externalEndpoint
@@ -241,8 +241,9 @@ struct PortMapperTests {
     world.give(.leave)
     world.give(.network(other))
     #expect(world.mapper.mapping != nil)
+    #expect(world.sent.last.map { $0.bytes[24..<36] == world.sent[0].bytes[24..<36] } == false)
     world.give(.network(nil))
-    #expect(world.mapper.mapping == nil && world.mapper.problem == .noGateway)
+    #expect(world.mapper.mapping == nil && world.mapper.problem == .noGateway(.ipv4))
     #expect(world.mapper.nextDeadline == nil)
   }
 
@@ -278,6 +279,7 @@ struct PortMapperTests {
       world.give(.network(network))
       #expect(world.mapper.mapping == nil)
       if case .useless? = world.mapper.problem {} else { Issue.record("\(String(describing: world.mapper.problem))") }
+      #expect(world.sent.last.map { $0.bytes[4..<8].allSatisfy { $0 == 0 } } == true, "it is given back")
       #expect(world.mapper.nextDeadline == world.now + PortMapper.retryInterval)
     }
     world = World(.pcp)

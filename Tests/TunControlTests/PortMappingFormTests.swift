@@ -2,6 +2,7 @@
 
 import JSON
 import PortMapping
+import Session
 import Testing
 import Wire
 
@@ -56,5 +57,37 @@ struct PortMappingFormTests {
     func status(_ mapping: JSONValue) -> String { StatusForms.status(["port_mapping": mapping]) }
     #expect(status(["state": "none", "reason": "no default gateway"]).contains("no port mapping: no default gateway"))
     #expect(status(["state": "searching", "reason": nil]).contains("is asked for a port mapping"))
+  }
+
+  @Test("the PCP nonce is the same after a restart, and another one for others and on other networks")
+  func nonces() throws {
+    func nonce(_ seed: UInt8, _ server: UInt32, _ local: UInt32) throws -> PCPNonce {
+      let identity = Identity(seed: try #require(Bytes32([UInt8](repeating: seed, count: 32))))
+      let gateway = Endpoint(address: IPv6Address(mappedIPv4: server), port: MappingNetwork.port)
+      return Node.nonce(identity, MappingNetwork(server: gateway, local: IPv6Address(mappedIPv4: local)))
+    }
+    let first = try nonce(1, 0xC0A8_0101, 0xC0A8_010A)
+    let again = try nonce(1, 0xC0A8_0101, 0xC0A8_010A)
+    #expect(first == again)
+    for other in [
+      try nonce(2, 0xC0A8_0101, 0xC0A8_010A), try nonce(1, 0xC0A8_0102, 0xC0A8_010A),
+      try nonce(1, 0xC0A8_0101, 0xC0A8_010B),
+    ] { #expect(first.high != other.high && first.low != other.low) }
+  }
+
+  @Test("netcheck and status say what the router of IPv6 lets in")
+  func wordsOfIPv6() {
+    var report = NetcheckReport(beacons: [])
+    #expect(report.json["ipv6_router"] == .null && !NetcheckReport.text(report.json).contains("IPv6 router"))
+    report.firewall = NetcheckReport.Router(gateway: IPv6Address(high: 0xFE80_0000_0000_0000, low: 1))
+    #expect(NetcheckReport.text(report.json).contains("IPv6 router  fe80::1 is not asked to let peers in: no PCP"))
+    report.firewall?.services = [.pcp]
+    #expect(report.json["ipv6_router"]?.flag("pcp") == true)
+    #expect(NetcheckReport.text(report.json).contains("fe80::1 lets peers in by PCP"))
+    func status(_ hole: JSONValue) -> String { StatusForms.status(["ipv6_pinhole": hole]) }
+    #expect(
+      status(["state": "mapped", "protocol": "PCP", "external": "[2001:db8::2]:4000"])
+        .contains("lets everybody in at [2001:db8::2]:4000 by PCP"))
+    #expect(!status(["state": "none", "reason": "no answer by PCP"]).contains("PCP"))
   }
 }
