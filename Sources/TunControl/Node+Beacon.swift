@@ -249,6 +249,7 @@ extension Node {
     networkChangedAt = Clock.now()
     forgetNAT()
     steer(.networkChanged)
+    Task { await directory.networkChanged() }
     Task { await findBeacons() }
     Task { await findMappingServer() }
     if transport.carrier == .tls { discover() } else { steerBeacons(.networkChanged) }

@@ -84,7 +84,9 @@ extension Node {
       let statistics = engine.statistics(of: peer.index)
       let sent = statistics.sentPackets &- peer.surveyed.sentPackets
       let received = statistics.receivedPackets &- peer.surveyed.receivedPackets
-      if sent > peer.controlFramesSent || received > peer.controlFramesReceived { peer.lastUse = now }
+      if sent > peer.controlFramesSent || received > peer.controlFramesReceived {
+        (peer.lastUse, peer.lastTraffic) = (now, now)
+      }
       peer.surveyed = statistics
       account(peer)
       peer.controlFramesSent = 0

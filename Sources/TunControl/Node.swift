@@ -84,8 +84,6 @@ package actor Node {
   /// Nodes that do not exist (or cannot be asked for now), until when.
   var absent: [UInt32: UInt64] = [:]
   var strangers = StrangerLimiter()
-  /// Nodes whose trust was withdrawn since the start; outlives their rows.
-  var withdrawn: Set<UInt32> = []
   var entropy = SystemRandomNumberGenerator()
 
   // Beacons: those that are reached by UDP, and the way to the rendezvous by TLS where that is blocked
