@@ -104,6 +104,8 @@ package actor Node {
   var nextRelayOffers: UInt64 = 0
   var networkChangedAt: UInt64 = 0
   var lanAddresses: [IPv6Address] = []
+  /// Towards the first beacon, when links, addresses or routes changed last.
+  var wayOut: WayOut?
 
   // The NAT in front: what the survey found, here and on networks before, by outer address
   var translation = PortTranslation.unknown
