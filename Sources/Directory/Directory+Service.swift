@@ -77,7 +77,8 @@ extension Directory {
           await sleep(for: .milliseconds(Int.random(in: 20...120)))
           continue
         }
-        let wait = redialDelay(failures: failures, after: error)
+        let isLong = downSince.map { .now - $0 > timing.longOutage } ?? false
+        let wait = redialDelay(failures: failures, isLong: isLong, after: error)
         if downSince == nil {
           downSince = .now
           logger.warning("registry unreachable", error: error, metadata: ["registry": "\(registryName)"])
@@ -85,15 +86,15 @@ extension Directory {
         }
         if failures == 1 { recordsExpire() }
         setState(.unreachable(since: downSince ?? .now, reason: error.message, nextTry: .now + wait))
-        await sleep(for: wait)
+        await waitToRedial(wait)
       }
     }
   }
 
-  /// Doubles from `firstRedial` to `longestRedial`, each between half and the whole of it.
-  private func redialDelay(failures: Int, after error: DirectoryError) -> Duration {
+  /// Doubles from `firstRedial` to `longestRedial`, each between half and the whole of it; later to `laterRedial`.
+  private func redialDelay(failures: Int, isLong: Bool, after error: DirectoryError) -> Duration {
     let isRefused = error.reason == .registryRefused || error.reason == .registryBusy
-    let longest = isRefused ? timing.longestRefusedWait : timing.longestRedial
+    let longest = isRefused ? timing.longestRefusedWait : isLong ? timing.laterRedial : timing.longestRedial
     let base = min(longest, timing.firstRedial * (isRefused ? 4 : 1) * (1 << min(failures - 1, 10)))
     return base * Double.random(in: 0.5...1)
   }
@@ -288,6 +289,21 @@ extension Directory {
     sleeper = nil
     isWakePending = false
   }
+
+  /// Sleeps until the registry is due, or until the network changed.
+  private func waitToRedial(_ wait: Duration) async {
+    let task = Task { _ = try? await Task.sleep(for: wait) }
+    redialWait = task
+    await withTaskCancellationHandler {
+      await task.value
+    } onCancel: {
+      task.cancel()
+    }
+    redialWait = nil
+  }
+
+  /// Another network, or a network again: a registry that was away may be there now.
+  package func networkChanged() { redialWait?.cancel() }
 
   private func sleep(for duration: Duration) async { try? await Task.sleep(for: duration) }
 

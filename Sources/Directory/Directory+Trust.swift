@@ -76,7 +76,7 @@ extension Directory {
   package func revoke(_ peer: UInt32) async -> Bool {
     let (before, wasThere) = store.changeTrust { trust in
       let before = trust
-      return (before, trust.revoke(peer))
+      return (before, trust.revoke(peer, now: NodeStore.unixTime()))
     }
     chores.removeAll { $0.isAboutTrust(of: peer) }
     records[peer] = nil
@@ -87,6 +87,7 @@ extension Directory {
     guard wasThere else { return false }
     if before.trusted[peer] != nil {
       publish.yield(.trustEnding(peer: peer))
+      await store.flushInBackground()
       await tellWithdrawal(to: peer, within: timing.farewell)
     } else if let asked = before.pending[peer] {
       if asked.isDirect { mention(.reject, to: peer) }

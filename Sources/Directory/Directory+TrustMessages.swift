@@ -53,6 +53,8 @@ extension Directory {
       }
       logger.info("trust withdrawn by the peer", metadata: ["peer": "\(peer)"])
       publish.yield(.trustChanged(peer: peer))
+      // It says so once: what was delivered is not said again.
+      await store.flushInBackground()
     }
     return nil
   }

@@ -47,6 +47,8 @@ package actor Directory {
 
   // Service (Directory+Service.swift)
   var sleeper: Task<Void, Never>?
+  /// Ends with the wait before the next dial.
+  var redialWait: Task<Void, Never>?
   var isWakePending = false
   var wantsRegistration = false
   var registeredOn: UInt64?

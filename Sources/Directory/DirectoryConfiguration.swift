@@ -82,6 +82,9 @@ package struct DirectoryTiming: Sendable {
   /// repeated at 1 s and 3 s) the longest keeps the node within 10 s of the registry's return.
   package var firstRedial: Duration = .milliseconds(200)
   package var longestRedial: Duration = .seconds(3)
+  /// Once the registry was away for `longOutage`.
+  package var laterRedial: Duration = .seconds(10)
+  package var longOutage: Duration = .seconds(300)
   /// Longest wait after refused registrations: those are not healed by asking quickly.
   package var longestRefusedWait: Duration = .seconds(30)
   package var positiveLife: Duration = .seconds(60)

@@ -202,6 +202,26 @@ extension NodeStore {
     if isNews { changed.yield() }
   }
 
+  /// Keeps that the node relays for us, or does so no more.
+  package func noteRelay(_ node: UInt32, _ isRelay: Bool) {
+    let isNews = state.withLock { state in
+      guard (state.peers.entry(node)?.isRelay ?? false) != isRelay else { return false }
+      state.change(node) { $0.isRelay = isRelay }
+      return true
+    }
+    if isNews { changed.yield() }
+  }
+
+  /// Trusted nodes that relayed for us when they were last heard, the latest first.
+  package var relays: [UInt32] {
+    state.withLock { state in
+      let known = state.trust.trusted.keys.compactMap { node in
+        state.peers.entry(node).flatMap { $0.isRelay ? (node: node, lastNews: $0.lastNews) : nil }
+      }
+      return known.sorted { ($0.lastNews, $0.node) > ($1.lastNews, $1.node) }.map(\.node)
+    }
+  }
+
   /// Keeps the registry's word. Endpoints it refuses now do not erase those it gave before.
   package func note(_ record: PeerRecord) {
     state.withLock { state in
@@ -260,6 +280,12 @@ extension NodeStore {
 
   /// Whether both ends agreed. Cheap; the node asks it for every handshake.
   package func isTrusted(_ node: UInt32) -> Bool { state.withLock { $0.trust.trusted[node] != nil } }
+
+  /// Whether trust in the node, or what a shared network gave it, ended and did not begin again.
+  package func wasTrusted(_ node: UInt32) -> Bool { state.withLock { $0.trust.former[node] != nil } }
+
+  /// What a shared network gave the node ended. (The end of trust notes itself.)
+  package func noteFormer(_ node: UInt32) { changeTrust { $0.noteFormer(node, now: Self.unixTime()) } }
 
   package var trustedNodes: [UInt32] { state.withLock { Array($0.trust.trusted.keys) } }
 }

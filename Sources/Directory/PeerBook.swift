@@ -15,6 +15,8 @@ struct PeerEntry: Sendable, Equatable {
   var lastEndpoints: [Endpoint] = []
   /// The registry's last word.
   var record: PeerRecord?
+  /// It relayed for us when we last heard.
+  var isRelay = false
 
   init(firstSeen: Int64) {
     self.firstSeen = firstSeen
@@ -96,6 +98,7 @@ extension PeerEntry {
     if let pinnedKey { members["key"] = .text(Base64.encode(pinnedKey.bytes)) }
     if !lastEndpoints.isEmpty { members["last_endpoints"] = .list(of: lastEndpoints.map(\.description)) }
     if let record { members["record"] = record.encoded }
+    if isRelay { members["relay"] = .bool(true) }
     return .object(members)
   }
 
@@ -109,6 +112,7 @@ extension PeerEntry {
     }
     lastEndpoints = PeerRecord.endpoints(value["last_endpoints"], limit: PeerBook.mostEndpoints)
     record = value["record"].flatMap { PeerRecord($0, node: node) }
+    isRelay = value["relay"]?.isTrue ?? false
   }
 }
 

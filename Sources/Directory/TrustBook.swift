@@ -21,6 +21,8 @@ struct TrustBook: Sendable, Equatable {
   static let mostOutgoing = 1000
   /// Withdrawals that a peer which was away is told when it is back.
   static let mostUntold = 1000
+  /// Nodes that were let in once and are not now.
+  static let mostFormer = 4096
 
   /// Node to the time since when.
   var trusted: [UInt32: Int64] = [:]
@@ -30,6 +32,8 @@ struct TrustBook: Sendable, Equatable {
   var revoked: Set<UInt32> = []
   /// Withdrawn here, still to be told to the peer.
   var untold: Set<UInt32> = []
+  /// Node to the time when trust in it ended: connections that it opened before shall not come in as answers.
+  private(set) var former: [UInt32: Int64] = [:]
 
   /// Both ends agreed. Returns whether this is news.
   mutating func settle(_ node: UInt32, now: Int64) -> Bool {
@@ -37,6 +41,7 @@ struct TrustBook: Sendable, Equatable {
     outgoing[node] = nil
     revoked.remove(node)
     untold.remove(node)
+    former[node] = nil
     guard trusted[node] == nil else { return false }
     trusted[node] = now
     return true
@@ -62,10 +67,11 @@ struct TrustBook: Sendable, Equatable {
   }
 
   /// Withdraws trust and every request in flight. Returns whether anything was there.
-  mutating func revoke(_ node: UInt32) -> Bool {
+  mutating func revoke(_ node: UInt32, now: Int64) -> Bool {
     let wasThere = trusted[node] != nil || pending[node] != nil || outgoing[node] != nil
     if trusted.removeValue(forKey: node) != nil {
       revoked.insert(node)
+      noteFormer(node, now: now)
       if untold.count < Self.mostUntold { untold.insert(node) }
     }
     pending[node] = nil
@@ -77,7 +83,10 @@ struct TrustBook: Sendable, Equatable {
   /// Returns whether anything was there.
   mutating func revoked(by node: UInt32, at time: Int64) -> Bool {
     let wasTrusted = trusted.removeValue(forKey: node) != nil
-    if wasTrusted { revoked.insert(node) }
+    if wasTrusted {
+      revoked.insert(node)
+      noteFormer(node, now: time)
+    }
     untold.remove(node)
     var wasThere = pending.removeValue(forKey: node) != nil || wasTrusted
     if let asked = outgoing[node], asked.time < time {
@@ -85,6 +94,16 @@ struct TrustBook: Sendable, Equatable {
       wasThere = true
     }
     return wasThere
+  }
+
+  /// A full list forgets the oldest.
+  mutating func noteFormer(_ node: UInt32, now: Int64) {
+    if former[node] == nil, former.count >= Self.mostFormer,
+      let oldest = former.min(by: { ($0.value, $0.key) < ($1.value, $1.key) })
+    {
+      former[oldest.key] = nil
+    }
+    former[node] = now
   }
 
   var list: [TrustEntry] {
@@ -107,14 +126,17 @@ extension TrustBook {
           ])
         })
     }
+    func times(_ nodes: [UInt32: Int64]) -> JSONValue {
+      .list(nodes.sorted { $0.key < $1.key }.map { .object(["node_id": .id($0.key), "since": .integer($0.value)]) })
+    }
     return .object([
       "version": .integer(1),
-      "trusted": .list(
-        trusted.sorted { $0.key < $1.key }.map { .object(["node_id": .id($0.key), "since": .integer($0.value)]) }),
+      "trusted": times(trusted),
       "pending": handshakes(pending),
       "outgoing": handshakes(outgoing),
       "revoked": .list(revoked.sorted().map { .id($0) }),
       "untold": .list(untold.sorted().map { .id($0) }),
+      "former": times(former),
     ])
   }
 
@@ -139,6 +161,9 @@ extension TrustBook {
     pending = handshakes("pending", limit: Self.mostPending)
     outgoing = handshakes("outgoing", limit: Self.mostOutgoing)
     revoked = nodes("revoked")
+    for item in (value["former"]?.list ?? []).prefix(Self.mostFormer) {
+      if let node = item["node_id"]?.node, self.trusted[node] == nil { former[node] = item["since"]?.integer ?? 0 }
+    }
     untold = Set(nodes("untold").subtracting(self.trusted.keys).prefix(Self.mostUntold))
   }
 }

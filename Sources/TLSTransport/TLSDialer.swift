@@ -52,9 +52,22 @@ package final class TLSDialer: Sendable {
     let file = settings.authoritiesFile ?? settings.environment["SSL_CERT_FILE"].flatMap { $0.isEmpty ? nil : $0 }
     if let file { configuration.trustRoots = .certificates(try Self.authorities(in: file)) }
     do {
-      context = try NIOSSLContext(configuration: configuration)
+      context = try Self.context(configuration, hasFile: file != nil)
     } catch {
       throw TransportError(.tlsFailed, "TLS cannot be set up: \(error)")
+    }
+  }
+
+  /// A machine without the system's authorities (a plain Debian, many containers) believes nobody: that is no reason not to
+  /// start, for UDP may do, and the first handshake says what is missing.
+  private static func context(_ configuration: TLSConfiguration, hasFile: Bool) throws -> NIOSSLContext {
+    do {
+      return try NIOSSLContext(configuration: configuration)
+    } catch {
+      guard !hasFile else { throw error }
+      var without = configuration
+      without.trustRoots = .certificates([])
+      return try NIOSSLContext(configuration: without)
     }
   }
 

@@ -253,6 +253,7 @@ extension Node {
     networkChangedAt = Clock.now()
     forgetNAT()
     steer(.networkChanged)
+    Task { await directory.networkChanged() }
     Task { await findBeacons() }
     Task { await findMappingServers() }
     if transport.carrier == .tls { discover() } else { steerBeacons(.networkChanged) }

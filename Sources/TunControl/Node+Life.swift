@@ -32,7 +32,10 @@ extension Node {
     lanAddresses = LocalAddresses.list(except: configuration.interface)
     let isResumed = await resumeAddress()
     await findBeaconsSoon()
-    if isResumed { resumePeers() }
+    if isResumed {
+      resumePeers()
+      resumeRelays()
+    }
     await discoverBeforeRegistration()
     await directory.announce(announcement)
     await connectTrustMessages()
@@ -119,7 +122,7 @@ extension Node {
         state.trust = trust
         applyPolicy(to: state)
       }
-      if configuration.isRelay, trust.isAdmitted { want(PilotAddress(network: 0, node: peer)) }
+      if configuration.isRelay, trust == .trusted { want(PilotAddress(network: 0, node: peer)) }
       // What it may see of us, and we of it, changed with it.
       if trust.isAdmitted || peers[peer] != nil { refreshRecord(of: peer, fresh: true) }
     case .handshakeRequested(let peer, let justification):

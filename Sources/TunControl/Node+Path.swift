@@ -64,9 +64,10 @@ extension Node {
     logger.info(
       "path",
       metadata: ["peer": "\(peer.address)", "path": "\(word)", "cause": "\(peer.path.reason.rawValue)"])
-    // What worked is where the next start tries first.
-    if case .direct(let endpoint) = path, peer.handshake.isConfirmed {
-      store.noteEndpoint(endpoint, of: peer.node)
+    if case .direct(let endpoint) = path {
+      // What worked is where the next start tries first.
+      if peer.handshake.isConfirmed { store.noteEndpoint(endpoint, of: peer.node) }
+      if !isNear(endpoint.address) { steer(.peerReached) }
     }
   }
 

@@ -184,7 +184,7 @@ extension Node {
     let now = Clock.now()
     let verdict = PeerPolicy.verdict(
       isTrusted: trust.isAdmitted, isOwnPublic: isPublic, isPeerPublic: record.isPublic,
-      hasPeerCome: false, wasTrusted: withdrawn.contains(record.node))
+      hasPeerCome: false, wasTrusted: store.wasTrusted(record.node))
     let peer = PeerState(
       index: index, record: record, trust: trust, verdict: verdict,
       handshake: handshake ?? HandshakeMachine(identity: store.identity, node: own, peer: record.node),
@@ -224,14 +224,10 @@ extension Node {
   func applyPolicy(to peer: PeerState) {
     let isWithdrawn = peer.wasAdmitted && !peer.trust.isAdmitted
     peer.wasAdmitted = peer.trust.isAdmitted
-    if peer.trust.isAdmitted {
-      withdrawn.remove(peer.node)
-    } else if isWithdrawn, !isPublic, withdrawn.count < 65_536 {
-      withdrawn.insert(peer.node)
-    }
+    if isWithdrawn, !isPublic, !store.wasTrusted(peer.node) { store.noteFormer(peer.node) }
     let verdict = PeerPolicy.verdict(
       isTrusted: peer.trust.isAdmitted, isOwnPublic: isPublic, isPeerPublic: peer.record.isPublic,
-      hasPeerCome: peer.hasCome, wasTrusted: withdrawn.contains(peer.node))
+      hasPeerCome: peer.hasCome, wasTrusted: store.wasTrusted(peer.node))
     if verdict != peer.verdict {
       peer.verdict = verdict
       gateway.submit(.setAdmitted(node: peer.node, verdict.admission == .all))

@@ -179,7 +179,8 @@ extension Node {
     refreshWays(to: peer)
     tellRelays(to: peer)
     peer.isRelayedFor = false
-    noteRelaying(for: peer)
+    // It may be another run than the one that offered something.
+    if !noteRelaying(for: peer) { sendControl(TunnelControl.relayOffer(isOffered: false).encoded(), to: peer) }
   }
 
   /// A session began or ended.
@@ -190,20 +191,24 @@ extension Node {
 
   // MARK: Nodes as relays
 
-  /// Tells the worker whether frames of the peer are relayed here, and the peer when that changed.
-  func noteRelaying(for peer: PeerState) {
-    guard configuration.isRelay else { return }
-    let isAllowed = peer.trust.isAdmitted && peer.handshake.isAnnouncing && peer.handshake.currentSession != nil
-    guard isAllowed != peer.isRelayedFor else { return }
+  /// Tells the worker whether frames of the peer are relayed here, and the peer when that changed. Membership of a network
+  /// is not enough: in an open one that is anybody. Returns whether the peer was told.
+  @discardableResult
+  func noteRelaying(for peer: PeerState) -> Bool {
+    guard configuration.isRelay else { return false }
+    let isAllowed = peer.trust == .trusted && peer.handshake.isAnnouncing && peer.handshake.currentSession != nil
+    guard isAllowed != peer.isRelayedFor else { return false }
     peer.isRelayedFor = isAllowed
     tell(.setRelaying(peer.index, isAllowed))
     sendControl(TunnelControl.relayOffer(isOffered: isAllowed).encoded(), to: peer)
+    return true
   }
 
   /// The peer relays for us, or does not any more. It is used while we trust it, which we may not know yet.
   func noteOffer(_ isOffered: Bool, of peer: PeerState) {
     guard isOffered != peer.offersRelay else { return }
     peer.offersRelay = isOffered
+    if !isOffered { store.noteRelay(peer.node, false) }
     refreshRelayNodes()
   }
 
@@ -211,7 +216,7 @@ extension Node {
   /// reached; those that are stay.
   func refreshRelayNodes() {
     func isFit(_ peer: PeerState) -> Bool {
-      guard peer.offersRelay, peer.trust.isAdmitted, peer.handshake.currentSession != nil else { return false }
+      guard peer.offersRelay, peer.trust == .trusted, peer.handshake.currentSession != nil else { return false }
       if case .direct = peer.enginePath { return true }
       return false
     }
@@ -229,6 +234,7 @@ extension Node {
       if case .node? = peer.relays.present { publishPath(of: peer) }
     }
     guard isNews else { return }
+    for node in chosen { store.noteRelay(node, true) }
     relaysVersion += 1
     for peer in peers.values where isUsed(peer) { tellRelays(to: peer) }
   }
@@ -242,7 +248,9 @@ extension Node {
   /// While peers are spoken with, home is asked often enough to be replaced within 10 s of its death, whether or not
   /// anything goes through it.
   func surveyBeacons() {
-    let isWatched = beaconChoice.beacons.count > 1 && peers.values.contains { isUsed($0) }
+    let recent = Clock.now() - min(Clock.now(), Keepalive.useLasts)
+    // A relay that is kept open counts as used; alone it needs no beacon.
+    let isWatched = beaconChoice.beacons.count > 1 && peers.values.contains { $0.lastTraffic > recent }
     let interval: UInt64? = isWatched ? Self.watchedInterval : nil
     guard interval != beaconChoice.homeInterval else { return }
     beaconChoice.homeInterval = interval
@@ -259,9 +267,14 @@ extension Node {
     }
   }
 
+  /// The relays of the last run are asked at once whether they still relay: they may be all there is now.
+  func resumeRelays() {
+    for node in store.relays.prefix(2 * Self.mostRelayNodes) { want(PilotAddress(network: 0, node: node)) }
+  }
+
   /// The path to a relay is kept open, and its session alive, whether or not packets are sent to it.
   func keepRelay(_ peer: PeerState, _ now: UInt64) {
-    guard peer.offersRelay, peer.trust.isAdmitted,
+    guard peer.offersRelay, peer.trust == .trusted,
       relayNodes.contains(peer.node) || relayNodes.count < Self.mostRelayNodes
     else { return }
     let lastReceive = engine.statistics(of: peer.index).lastReceive

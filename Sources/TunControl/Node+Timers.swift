@@ -84,7 +84,9 @@ extension Node {
       let statistics = engine.statistics(of: peer.index)
       let sent = statistics.sentPackets &- peer.surveyed.sentPackets
       let received = statistics.receivedPackets &- peer.surveyed.receivedPackets
-      if sent > peer.controlFramesSent || received > peer.controlFramesReceived { peer.lastUse = now }
+      if sent > peer.controlFramesSent || received > peer.controlFramesReceived {
+        (peer.lastUse, peer.lastTraffic) = (now, now)
+      }
       peer.surveyed = statistics
       account(peer)
       peer.controlFramesSent = 0
@@ -163,7 +165,8 @@ extension Node {
     }
     let addresses = LocalAddresses.list(except: configuration.interface)
     let hasSlept = noteSleep()
-    guard addresses != lanAddresses || hasSlept else {
+    let hasMoved = noteWayOut()
+    guard addresses != lanAddresses || hasSlept || hasMoved else {
       // Only the way out is another one.
       if MappingFamily.allCases.contains(where: { mappingNetwork($0) != mappingSeats[$0]?.socket?.network }) {
         Task { await findMappingServers() }
@@ -176,6 +179,18 @@ extension Node {
       announce()
     }
     networkChanged()
+  }
+
+  /// Whether packets leave by another way since the last call. A default route may come long after the address, or change
+  /// alone.
+  private func noteWayOut() -> Bool {
+    guard let target = beaconChoice.beacons.first?.endpoint else { return false }
+    let before = wayOut
+    let now = WayOut(to: target, except: configuration.interface)
+    wayOut = now
+    guard now.isNews(after: before) else { return false }
+    logger.info("another way leads out", metadata: ["source": "\(now.source.map(\.description) ?? "none")"])
+    return true
   }
 
   /// Whether the machine slept since the last call: the boot-time clock went on, the monotonic one stood.

@@ -84,8 +84,6 @@ package actor Node {
   /// Nodes that do not exist (or cannot be asked for now), until when.
   var absent: [UInt32: UInt64] = [:]
   var strangers = StrangerLimiter()
-  /// Nodes whose trust was withdrawn since the start; outlives their rows.
-  var withdrawn: Set<UInt32> = []
   var entropy = SystemRandomNumberGenerator()
 
   // Beacons: those that are reached by UDP, and the way to the rendezvous by TLS where that is blocked
@@ -106,6 +104,8 @@ package actor Node {
   var nextRelayOffers: UInt64 = 0
   var networkChangedAt: UInt64 = 0
   var lanAddresses: [IPv6Address] = []
+  /// Towards the first beacon, when links, addresses or routes changed last.
+  var wayOut: WayOut?
 
   // The NAT in front: what the survey found, here and on networks before, by outer address
   var translation = PortTranslation.unknown

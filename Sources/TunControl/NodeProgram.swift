@@ -93,6 +93,8 @@ package enum NodeProgram {
     announcer.cancel()
     await metrics?.close()
     await control.close()
+    // What the last events and the last commands changed.
+    parts.store.close()
     if let failure = await node.nameFailure { throw failure }
     if let reason {
       throw ControlError("node_failed", reason, hint: "the log above says more; the state directory keeps the identity")

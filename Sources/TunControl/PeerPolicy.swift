@@ -16,7 +16,7 @@ package enum PeerPolicy {
   /// - isOwnPublic: this node takes packets of everybody.
   /// - isPeerPublic: so does the peer.
   /// - hasPeerCome: the peer opened a tunnel to us by itself; then it wants our answers, although it may be private.
-  /// - wasTrusted: trust was withdrawn since this node started.
+  /// - wasTrusted: trust ended, now or in an earlier run, and did not begin again.
   package static func verdict(
     isTrusted: Bool, isOwnPublic: Bool, isPeerPublic: Bool, hasPeerCome: Bool, wasTrusted: Bool = false
   ) -> Verdict {

@@ -46,6 +46,8 @@ final class PeerState {
   var roundTrip: Double?
   /// Monotonic nanoseconds of the last packet of a program, in either direction.
   var lastUse: UInt64
+  /// The same, but for relays, which are kept open whether or not they are used.
+  var lastTraffic: UInt64
   var lastKeepalive: UInt64 = 0
   /// Where a socket of the peer's own leads, opened by Node+Ports; whether one is being sought; when its ports were tried.
   var openedEndpoint: Endpoint?
@@ -65,7 +67,7 @@ final class PeerState {
     self.index = index
     node = record.node
     createdAt = now
-    lastUse = now
+    (lastUse, lastTraffic) = (now, now)
     self.record = record
     self.trust = trust
     wasAdmitted = trust.isAdmitted

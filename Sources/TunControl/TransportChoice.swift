@@ -25,6 +25,8 @@ package struct TransportChoice: Sendable {
     case linkUp
     case linkDown
     case networkChanged
+    /// A peer that is not on our own networks is reached by UDP, directly, and was not before.
+    case peerReached
     case tick
   }
 
@@ -47,12 +49,15 @@ package struct TransportChoice: Sendable {
   static let dialAfter = 5 * second / 2
   private static let askInterval = second
   /// While neither way works.
-  private static let slowAskInterval = 10 * second
+  private static let firstSlowAsk = 10 * second
+  private static let longestSlowAsk = 60 * second
   /// UDP is tried again after this, twice as long each time.
   static let firstProbe = 5 * second
   static let longestProbe = 300 * second
   private static let firstDial = second / 2
   private static let longestDial = 60 * second
+  /// Peers that are reached make a probe due this often at most.
+  static let reachedGap = 30 * second
   /// What the worker's socket has for an answer once another one had it.
   static let returnPatience = 3 * second
 
@@ -67,11 +72,15 @@ package struct TransportChoice: Sendable {
   /// The worker's socket asked and had no answer since.
   private var unansweredSince: UInt64?
   private var nextAsk: UInt64 = .max
+  /// When this asked last, and how long it waits with the next question once UDP counts as blocked.
+  private var askedAt: UInt64 = 0
+  private var slowAsk = Self.firstSlowAsk
   private var isRegistered = false
   private var link = Link.none
   private var nextDial: UInt64 = .max
   private var dialWait = Self.firstDial
   private var nextProbe: UInt64 = .max
+  private var probedAt: UInt64 = 0
   private var probeWait = Self.firstProbe
   /// UDP is used again, and the worker's socket has yet to hear so; until then the link stays.
   private var returnUntil: UInt64?
@@ -90,9 +99,14 @@ package struct TransportChoice: Sendable {
 
   /// When `tick` is due.
   package var nextDeadline: UInt64 {
-    var due = min(nextAsk, nextDial, nextProbe, returnUntil ?? .max)
-    if let unansweredSince, carrier == .udp, link == .up { due = min(due, unansweredSince + Self.udpPatience) }
-    return due
+    min(nextAsk, nextDial, nextProbe, returnUntil ?? .max, leaveAt ?? .max)
+  }
+
+  /// When UDP is left for the connection that stands. The last question has its second: after hours without any network
+  /// TLS may be the first that comes through by chance.
+  private var leaveAt: UInt64? {
+    guard let unansweredSince, carrier == .udp, link == .up, returnUntil == nil else { return nil }
+    return max(unansweredSince + Self.udpPatience, askedAt + Self.askInterval)
   }
 
   package mutating func handle(_ event: Event, now: UInt64) -> [Action] {
@@ -103,9 +117,12 @@ package struct TransportChoice: Sendable {
       guard !isRegistered else { break }
       isRegistered = true
       if mode == .tls { nextDial = now }
+      if let unansweredSince, link == .none { nextDial = max(now, unansweredSince + Self.dialAfter) }
     case .asked:
       guard mode == .auto, carrier == .udp, unansweredSince == nil else { break }
       unansweredSince = now
+      askedAt = now
+      slowAsk = Self.firstSlowAsk
       nextAsk = now + Self.askInterval
       nextDial = now + Self.dialAfter
     case .answered: answered(now, &actions)
@@ -113,6 +130,7 @@ package struct TransportChoice: Sendable {
       guard carrier == .tls, mode == .auto else { break }
       change(.udp, "the beacon answers by UDP again", now, &actions)
       unansweredSince = now
+      askedAt = now
       nextAsk = now + Self.askInterval
       nextProbe = .max
       returnUntil = now + Self.returnPatience
@@ -126,8 +144,14 @@ package struct TransportChoice: Sendable {
       link = .up
       dialWait = Self.firstDial
       nextDial = .max
-      // The end of a link says that the network may be another one.
-      if carrier == .tls { actions.append(.use(.tls, reason: reason)) }
+      if carrier == .tls {
+        // The end of a link says that the network may be another one.
+        actions.append(.use(.tls, reason: reason))
+      } else if now >= askedAt + Self.askInterval {
+        askedAt = now
+        nextAsk = now + Self.askInterval
+        actions.append(.ask)
+      }
     case .linkDown:
       link = .none
       nextDial = wantsLink ? now + jittered(dialWait) : .max
@@ -136,8 +160,13 @@ package struct TransportChoice: Sendable {
     case .networkChanged:
       dialWait = Self.firstDial
       probeWait = Self.firstProbe
+      slowAsk = Self.firstSlowAsk
       if carrier == .tls, mode == .auto { nextProbe = now }
       if link == .none, wantsLink { nextDial = now }
+    case .peerReached:
+      // Something lets UDP out again; that may be everything.
+      guard carrier == .tls, mode == .auto else { break }
+      nextProbe = min(nextProbe, max(now, probedAt + Self.reachedGap))
     case .tick: break
     }
     runTimers(now, &actions)
@@ -171,21 +200,17 @@ package struct TransportChoice: Sendable {
   private mutating func runTimers(_ now: UInt64, _ actions: inout [Action]) {
     if now >= nextDial {
       nextDial = .max
+      // Who we are is not known before the registry answered: `registered` makes it due again.
       if isRegistered, link == .none, wantsLink {
         link = .dialling
         actions.append(.dial)
-      } else if !isRegistered, wantsLink {
-        // Who we are is not known before the registry answered.
-        nextDial = now + Self.second / 4
       }
     }
     if let end = returnUntil, now >= end {
       returnUntil = nil
       if link == .up { leaveUDP("the beacon answers by UDP, but not to the tunnel's socket", now, &actions) }
     }
-    if let unansweredSince, carrier == .udp, returnUntil == nil, link == .up,
-      now >= unansweredSince + Self.udpPatience
-    {
+    if let leaveAt, now >= leaveAt {
       leaveUDP("no answer by UDP from the beacon for \(Self.udpPatience / Self.second) s", now, &actions)
     }
     if now >= nextAsk {
@@ -193,7 +218,13 @@ package struct TransportChoice: Sendable {
         nextAsk = .max
         return
       }
-      nextAsk = now + (now < unansweredSince + Self.udpPatience ? Self.askInterval : jittered(Self.slowAskInterval))
+      askedAt = now
+      if now < unansweredSince + Self.udpPatience {
+        nextAsk = now + Self.askInterval
+      } else {
+        nextAsk = now + jittered(slowAsk)
+        slowAsk = min(slowAsk * 2, Self.longestSlowAsk)
+      }
       actions.append(.ask)
     }
     if now >= nextProbe {
@@ -201,6 +232,7 @@ package struct TransportChoice: Sendable {
         nextProbe = .max
         return
       }
+      probedAt = now
       probeWait = min(probeWait * 2, Self.longestProbe)
       nextProbe = now + jittered(probeWait)
       actions.append(.probe)

@@ -196,6 +196,32 @@ struct DirectoryServiceTests {
     await registry.stop()
   }
 
+  @Test("a registry that was away for long is asked ever more rarely, and at once when the network changes")
+  func networkChange() async throws {
+    let temporary = TemporaryDirectory()
+    let registry = try await ScriptedRegistry()
+    let port = registry.port
+    let node = try TestNode(temporary, port: port) {
+      $0.timing.longOutage = .zero
+      $0.timing.laterRedial = .seconds(400)
+      $0.timing.firstRedial = .seconds(100)
+    }
+    await node.connected()
+    await registry.stop()
+    await node.unreachable(number: 2)
+    guard case .unreachable(_, _, let nextTry) = await node.directory.state else {
+      Issue.record("not unreachable")
+      return
+    }
+    #expect(nextTry - .now > .seconds(10))
+    let start = node.events.all.count
+    try await registry.start(port: port)
+    await node.directory.networkChanged()
+    await node.registered(after: start)
+    await node.stop()
+    await registry.stop()
+  }
+
   @Test("a node starts while its registry is away, under the address it had")
   func startWithoutRegistry() async throws {
     let temporary = TemporaryDirectory()

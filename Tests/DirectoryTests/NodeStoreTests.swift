@@ -195,6 +195,9 @@ struct NodeStoreTests {
       store.noteEndpoint(endpoint, of: 77)
       store.note(own: OwnRegistration(registry: "r:1", node: 5, networks: [0, 3]))
       _ = store.changeTrust { $0.settle(77, now: 8) }
+      for node: UInt32 in [77, 78, 79] { store.noteRelay(node, true) }
+      _ = store.changeTrust { $0.settle(79, now: 8) }
+      store.noteRelay(79, false)
       _ = store.changeTrust { $0.keepPending(78, HandshakeEntry(time: 9, justification: "let me \"in\"")) }
       store.flush()
     }
@@ -208,6 +211,7 @@ struct NodeStoreTests {
     #expect(store.ownRegistration == OwnRegistration(registry: "r:1", node: 5, networks: [0, 3]))
     #expect(store.isTrusted(77))
     #expect(!store.isTrusted(78))
+    #expect(store.relays == [77], "trusted, and relaying when last heard")
     #expect(store.trust { $0.pending[78]?.justification } == "let me \"in\"")
   }
 

@@ -102,6 +102,64 @@ struct TrustWithdrawalTests {
     }
   }
 
+  @Test("a withdrawal, by either end, is on disk before anybody is told")
+  func onDisk() async throws {
+    let temporary = TemporaryDirectory()
+    let registry = try await ScriptedRegistry()
+    // Nothing else is saved for as long as the test lasts.
+    let node = try TestNode(temporary, port: registry.port) { $0.timing.saveInterval = .seconds(600) }
+    await node.connected()
+    let peers = [TrustPeer(9), TrustPeer(10)]
+    for peer in peers {
+      await peer.connect(to: node.directory)
+      #expect(await peer.say(.request, to: node.directory) == nil)
+      try await node.directory.approve(peer.node)
+    }
+    node.directory.store.flush()
+    func trusted() throws -> [UInt32] {
+      let path = node.directory.store.directory + "/trust.json"
+      let book = try #require(TrustBook(JSONValue(parsing: StateFile.read(path, limit: 1 << 20).bytes)))
+      return book.trusted.keys.sorted()
+    }
+    #expect(try trusted() == [9, 10])
+    #expect(await node.directory.revoke(9))
+    #expect(try trusted() == [10])
+    #expect(await peers[1].say(.revoke, to: node.directory) == nil)
+    #expect(try trusted().isEmpty)
+    await node.stop()
+    await registry.stop()
+  }
+
+  @Test("that there was trust is remembered over a restart, until there is trust again")
+  func former() throws {
+    let temporary = TemporaryDirectory()
+    let path = temporary.path + "/store"
+    let store = try NodeStore(directory: path, logger: quiet)
+    store.changeTrust { trust in
+      for node: UInt32 in [9, 10, 11] { _ = trust.settle(node, now: 1) }
+      _ = trust.revoke(9, now: 2)
+      _ = trust.revoked(by: 10, at: 3)
+    }
+    store.noteFormer(12)
+    store.close()
+    let again = try NodeStore(directory: path, logger: quiet)
+    #expect([9, 10, 11, 12, 13].filter { again.wasTrusted($0) } == [9, 10, 12])
+    again.changeTrust { trust in _ = trust.settle(9, now: 4) }
+    again.close()
+    #expect(try !NodeStore(directory: path, logger: quiet).wasTrusted(9))
+  }
+
+  @Test("the list of those who were trusted is bounded, and the oldest give way")
+  func formerBound() throws {
+    var book = TrustBook()
+    for node in 1...UInt32(TrustBook.mostFormer + 10) { book.noteFormer(node, now: Int64(node)) }
+    #expect(book.former.count == TrustBook.mostFormer)
+    #expect(book.former[10] == nil && book.former[11] == 11)
+    let read = try #require(TrustBook(book.encoded))
+    let isSame = read == book
+    #expect(isSame)
+  }
+
   @Test("what a peer was not told is remembered over a restart, and forgotten when trust is agreed anew")
   func owed() async throws {
     let temporary = TemporaryDirectory()
@@ -110,7 +168,7 @@ struct TrustWithdrawalTests {
     store.changeTrust { trust in
       for node: UInt32 in [9, 10, 11] {
         _ = trust.settle(node, now: 1)
-        _ = trust.revoke(node)
+        _ = trust.revoke(node, now: 2)
       }
     }
     store.close()

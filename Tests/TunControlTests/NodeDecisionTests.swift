@@ -68,6 +68,25 @@ struct NodeDecisionTests {
     #expect(due(true, after: 19) == .none && due(true, after: 20) == .probe)
   }
 
+  @Test("another way out is news when there is one, and it leads to the same beacon as before")
+  func wayOut() throws {
+    func way(_ target: UInt16, _ source: UInt32?, _ gateway: UInt32?) -> WayOut {
+      WayOut(
+        target: Endpoint(address: IPv6Address(mappedIPv4: 0xCB00_7102), port: target),
+        source: source.map { IPv6Address(mappedIPv4: $0) }, gateway: gateway.map { IPv6Address(mappedIPv4: $0) })
+    }
+    let home = way(9001, 1, 2)
+    #expect(!home.isNews(after: nil) && !home.isNews(after: home))
+    #expect(way(9001, 3, 4).isNews(after: home))
+    #expect(way(9001, 1, 5).isNews(after: home), "the same address on another network")
+    #expect(!way(9001, nil, nil).isNews(after: home), "nothing leads out")
+    #expect(home.isNews(after: way(9001, nil, nil)), "it is back")
+    #expect(!way(9002, 3, 4).isNews(after: home), "another beacon, of which nothing is known")
+    // The kernel's own word.
+    let loopback = IPv6Address(mappedIPv4: 0x7F00_0001)
+    #expect(WayOut.source(towards: Endpoint(address: loopback, port: 9001)) == loopback)
+  }
+
   @Test("a public node admits everybody")
   func publicAdmission() {
     #expect(verdict(trusted: false, own: true, peer: false, come: false).admission == .all)

@@ -17,6 +17,9 @@ struct TransportChoiceTests {
     var hasOnlyProbes = false
     var hasTLS = true
     var dials = 0
+    var asks = 0
+    /// How often the machine was due.
+    var wakeUps = 0
     var probes: [UInt64] = []
     var log: [String] = []
     private var pending: [(at: UInt64, event: TransportChoice.Event)] = []
@@ -30,6 +33,7 @@ struct TransportChoiceTests {
       for action in machine.handle(event, now: now) {
         switch action {
         case .ask:
+          asks += 1
           give(.asked)
           if hasUDP, !hasOnlyProbes { pending.append((now + 20_000_000, .answered)) }
         case .dial:
@@ -62,6 +66,7 @@ struct TransportChoiceTests {
           if event == .answered, !hasUDP || machine.carrier == .tls { continue }
           give(event)
         } else {
+          wakeUps += 1
           give(.tick)
         }
       }
@@ -198,7 +203,68 @@ struct TransportChoiceTests {
     world.run(60)
     #expect(world.dials == 0)
     world.give(.registered)
-    world.run(1)
+    world.run(2)
     #expect(world.machine.carrier == .tls)
+  }
+
+  @Test("without a network, with an address or none, the machine wakes once a minute", arguments: [true, false])
+  func sleeps(isRegistered: Bool) {
+    var world = World()
+    (world.hasUDP, world.hasTLS) = (false, false)
+    if isRegistered { world.give(.registered) }
+    world.ask()
+    world.run(120)
+    (world.wakeUps, world.asks) = (0, 0)
+    world.run(3600)
+    #expect((45...90).contains(world.asks), "\(world.asks) questions in an hour")
+    #expect(world.wakeUps <= world.asks + (isRegistered ? 90 : 1), "\(world.wakeUps) wake-ups in an hour")
+    world.hasUDP = true
+    world.give(.networkChanged)
+    world.ask()
+    world.run(100)
+    #expect(world.machine.carrier == .udp && world.log.isEmpty)
+    #expect(world.machine.nextDeadline == .max, "all is well and nothing is due")
+  }
+
+  @Test("a peer that is reached by UDP again has the beacon tried, and many such peers no more than twice a minute")
+  func peers() throws {
+    var world = World()
+    world.hasUDP = false
+    world.give(.registered)
+    world.ask()
+    world.run(2000)
+    #expect(world.machine.carrier == .tls)
+    let before = world.probes.count
+    let start = world.now
+    for _ in 0..<300 {
+      world.give(.peerReached)
+      world.run(0.2)
+    }
+    let made = world.probes.dropFirst(before)
+    #expect(try #require(made.first) <= start + 30 * Self.second)
+    #expect((1...3).contains(made.count), "\(made.count) in a minute")
+    world.run(200)
+    world.hasUDP = true
+    world.give(.peerReached)
+    world.run(1)
+    #expect(world.machine.carrier == .udp && world.log.last == "udp: the beacon answers by UDP again")
+    let probes = world.probes.count
+    world.give(.peerReached)
+    world.run(100)
+    #expect(world.probes.count == probes, "on UDP it says nothing new")
+  }
+
+  @Test(
+    "when the network is back after hours, TLS that comes up first does not win before UDP was asked",
+    arguments: UInt64(1)...16)
+  func returning(entropy: UInt64) {
+    var world = World(entropy: entropy)
+    (world.hasUDP, world.hasTLS) = (false, false)
+    world.give(.registered)
+    world.ask()
+    world.run(7200)
+    (world.hasUDP, world.hasTLS) = (true, true)
+    world.run(90)
+    #expect(world.machine.carrier == .udp && world.log.isEmpty && !world.machine.isLinkUp, "\(world.log)")
   }
 }

@@ -11,7 +11,7 @@ guides=(commands comparison configuration containers drops errors fleet getting-
 package_of() {
   local name
   name=$(basename "$1")
-  case ${name#_} in pilot-rendezvous*) say pilot-rendezvous ;; *) say pilot-tun ;; esac
+  case ${name#_} in pilot-rendezvous* | pilot-beacon*) say pilot-rendezvous ;; *) say pilot-tun ;; esac
 }
 
 # layout BIN GENERATED PREFIX UNITS [ZSH]: one line for each file: package, mode, source, destination. GENERATED is what
