@@ -84,7 +84,7 @@ extension Directory {
           announceRememberedAddress()
         }
         if failures == 1 { recordsExpire() }
-        setState(.unreachable(since: downSince ?? .now, reason: error.message, nextTry: .now + wait))
+        setState(.unreachable(since: downSince ?? .now, reason: error, nextTry: .now + wait))
         await sleep(for: wait)
       }
     }
