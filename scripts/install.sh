@@ -164,6 +164,18 @@ install_packages() {
   fi
 }
 
+# Where systemd-resolved answers names, the node tells it of its own; resolved asks polkit whether a user other than root
+# may. The package only recommends it, and recommendations are not installed.
+install_polkit() {
+  if ! [ -x /lib/systemd/systemd-resolved ] || [ -e /usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service ]; then
+    return 0
+  fi
+  did "installing polkitd: systemd-resolved asks it whether the node may set names"
+  if ! install_with_apt polkitd; then
+    say "warning: polkitd could not be installed, so NAME.pilot does not resolve yet; later: apt-get install polkitd"
+  fi
+}
+
 # The lists of a fresh image are empty: they are fetched when something is missing.
 install_with_apt() {
   export DEBIAN_FRONTEND=noninteractive
@@ -322,6 +334,7 @@ main() {
 
   say "Installing"
   install_packages
+  install_polkit
   set_key rendezvous "$rendezvous"
   set_key hostname "$hostname"
 

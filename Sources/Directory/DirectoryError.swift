@@ -6,7 +6,7 @@ import Wire
 /// An error of the directory room. `code` is stable.
 package struct DirectoryError: ExplainedError, Equatable {
   /// The stable codes of this room.
-  package enum Code: String, Sendable {
+  package enum Code: String, Sendable, CaseIterable {
     /// No connection, no answer in time, or the connection closed without one.
     case registryUnreachable = "registry_unreachable"
     /// The registry answered with an error of its own.
@@ -41,7 +41,7 @@ package struct DirectoryError: ExplainedError, Equatable {
   package init(_ reason: Code, _ message: String, hint: String? = nil, said registryText: String? = nil) {
     self.reason = reason
     self.message = message
-    self.hint = hint
+    self.hint = hint ?? reason.usualHint
     self.registryText = registryText
   }
 
@@ -66,5 +66,27 @@ package struct DirectoryError: ExplainedError, Equatable {
       return DirectoryError(.notFound, "the registry answered \(operation) with: \(shown)", said: shown)
     }
     return DirectoryError(.registryRefused, "the registry refused \(operation): \(shown)", said: shown)
+  }
+}
+
+extension DirectoryError.Code {
+  /// What to do where the place that failed knows nothing better.
+  fileprivate var usualHint: String {
+    switch self {
+    case .registryUnreachable: "is the rendezvous up, and its TCP port open (9000)? The node tries again by itself"
+    case .registryRefused: "the registry's own words say why"
+    case .registryBusy: "nothing: the node tries again by itself"
+    case .notFound:
+      "check the spelling, and that the other node is registered; private nodes show themselves to nodes they trust"
+    case .badReply: "is that a Pilot registry? `registry` in the settings names it"
+    case .badRequest: "mend what the message names"
+    case .noSuchRequest: "pilot-tun trust pending"
+    case .notRegistered: "pilot-tun status: the rendezvous has not answered yet"
+    case .stateDirectoryUnavailable: "check path and permissions of the state directory (--state-dir)"
+    case .stateDirectoryLocked: "stop the other node, or give this one a --state-dir of its own"
+    case .identityInsecure: "chmod 600 the file; if others could read it, make a new identity"
+    case .identityMalformed, .identityUnreadable:
+      "restore the file from a backup; without it the node is a stranger with a new address"
+    }
   }
 }

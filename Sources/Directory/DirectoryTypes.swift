@@ -89,7 +89,7 @@ package enum DirectoryState: Sendable, Equatable {
   case connecting
   /// Registered.
   case connected(since: ContinuousClock.Instant)
-  case unreachable(since: ContinuousClock.Instant, reason: String, nextTry: ContinuousClock.Instant)
+  case unreachable(since: ContinuousClock.Instant, reason: DirectoryError, nextTry: ContinuousClock.Instant)
 
   package var isConnected: Bool {
     if case .connected = self { true } else { false }

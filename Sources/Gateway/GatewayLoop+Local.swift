@@ -26,7 +26,7 @@ extension GatewayLoop {
     let result = pt_epoll_add(epoll, listener, Self.localListenerTag)
     guard result == 0, let identity = FileIdentity.of(path) else {
       pt_close(listener)
-      return failLocal(path, "errno \(-result)", hint: nil)
+      return failLocal(path, "errno \(-result)", hint: "another path, and the limit of open files (ulimit -n)")
     }
     local = LocalSide(path: path, listener: listener, identity: identity)
     services = hooks.keep.map { ServiceSide(keep: $0) }

@@ -103,7 +103,8 @@ final class GatewayLoop {
     ]
     if let failure = results.first(where: { $0 != 0 }) {
       throw GatewayError(
-        code: "gateway_unavailable", message: "epoll refused a descriptor (errno \(-failure))", hint: nil)
+        code: "gateway_unavailable", message: "epoll refused a descriptor (errno \(-failure))",
+        hint: "raise the limit of watched descriptors (fs.epoll.max_user_watches)")
     }
   }
 

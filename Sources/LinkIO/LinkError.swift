@@ -61,13 +61,20 @@ extension LinkError {
     case ErrorNumber.notSupported, ErrorNumber.familyNotSupported:
       return LinkError(.ipv6Disabled, call: call, number: number, context: context, hint: ipv6Hint)
     default:
-      return LinkError(.kernelCallFailed, call: call, number: number, context: context)
+      return LinkError(.kernelCallFailed, call: call, number: number, context: context, hint: unusualHint)
     }
   }
 
   package static func failed(_ call: String, _ result: Int32, _ context: String) -> LinkError {
     failed(call, Int64(result), context)
   }
+
+  /// For errno that tell of nothing that is usually wrong.
+  private static let unusualHint =
+    "See what the kernel says (`dmesg | tail`) and whether limits are reached (`ulimit -a`); then report it with what "
+    + "`pilot-tun bugreport` collects."
+
+  static let descriptorHint = "Nothing to do: a new one is made."
 
   static let ipv6Hint =
     "The overlay needs IPv6 inside this machine (not on its network): remove ipv6.disable=1 from the kernel command "

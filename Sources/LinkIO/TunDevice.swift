@@ -63,7 +63,8 @@ package struct TunDevice: ~Copyable {
       pt_close(descriptor)
       throw LinkError(
         .descriptorUnusable, call: "ioctl(TUNGETIFF)", number: -result,
-        context: result == 0 ? "The interface kept from the last run is \(found)" : "What was kept is no TUN interface")
+        context: result == 0 ? "The interface kept from the last run is \(found)" : "What was kept is no TUN interface",
+        hint: LinkError.descriptorHint)
     }
     self = try TunDevice(
       queue: (descriptor, found), hasVnetHeader: header != 0, offloads: plan.states, isMultiQueue: false)

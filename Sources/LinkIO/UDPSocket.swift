@@ -50,7 +50,7 @@ package struct UDPSocket: ~Copyable {
       pt_close(descriptor)
       throw LinkError(
         .descriptorUnusable, call: "getsockopt", number: -result,
-        context: "What was kept of the last run is no UDP socket that can be used")
+        context: "What was kept of the last run is no UDP socket that can be used", hint: LinkError.descriptorHint)
     }
     func isEverything(_ address: IPv6Address) -> Bool { address.isUnspecified || address.mappedIPv4 == 0 }
     let bound = Endpoint(raw)
@@ -60,7 +60,8 @@ package struct UDPSocket: ~Copyable {
       pt_close(descriptor)
       throw LinkError(
         .descriptorUnusable, call: "getsockname", number: 0,
-        context: "The socket kept from the last run is bound to \(bound), not to \(wanted)")
+        context: "The socket kept from the last run is bound to \(bound), not to \(wanted)",
+        hint: LinkError.descriptorHint)
     }
     self = try UDPSocket(fd: descriptor, family: family, disabled: disabled)
   }

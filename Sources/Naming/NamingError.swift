@@ -29,7 +29,9 @@ package struct NamingError: ExplainedError, Equatable {
         code: "resolver_no_ipv6", message: message,
         hint: "IPv6 is switched off in this kernel or namespace (sysctl net.ipv6.conf.all.disable_ipv6)")
     default:
-      return NamingError(code: "resolver_unavailable", message: message, hint: nil)
+      return NamingError(
+        code: "resolver_unavailable", message: message,
+        hint: "names are not answered here; peers are reached by address, and a restart of the node tries again")
     }
   }
 }

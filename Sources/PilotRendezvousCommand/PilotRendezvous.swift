@@ -28,7 +28,11 @@ struct PilotRendezvous: AsyncParsableCommand {
     } catch {
       let code = exitCode(for: error)
       if code.isSuccess { exit(withError: error) }
-      FileHandle.standardError.write(Data((fullMessage(for: error) + "\n").utf8))
+      if CommandLine.arguments.contains("--json") {
+        Failure.report(WrongUsage(message: message(for: error)))
+      } else {
+        FileHandle.standardError.write(Data((fullMessage(for: error) + "\n").utf8))
+      }
       Foundation.exit(code == .validationFailure ? 2 : 1)
     }
   }
@@ -47,6 +51,13 @@ struct Version: ParsableCommand {
   }
 }
 
+/// What the parser of the command line has against it.
+private struct WrongUsage: ExplainedError {
+  let code = "usage"
+  let message: String
+  let hint: String? = "pilot-rendezvous --help"
+}
+
 /// How a failure reaches the person or program that started the command: on stderr, with code, cause and advice.
 enum Failure {
   static func report(_ error: any ExplainedError) {
@@ -57,7 +68,7 @@ enum Failure {
       let data = (try? JSONSerialization.data(withJSONObject: object, options: [.sortedKeys])) ?? Data()
       text = String(decoding: data, as: UTF8.self)
     } else {
-      text = "error [\(error.code)]: \(error.message)" + (error.hint.map { "\n  hint: \($0)" } ?? "")
+      text = "error: \(error.message) [\(error.code)]" + (error.hint.map { "\nhint:  \($0)" } ?? "")
     }
     FileHandle.standardError.write(Data((text + "\n").utf8))
   }

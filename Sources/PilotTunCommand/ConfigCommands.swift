@@ -10,6 +10,13 @@ extension ArgumentHelp {
   static func of(_ setting: Setting, _ valueName: String? = nil) -> ArgumentHelp {
     ArgumentHelp(setting.declaration.summary, valueName: valueName)
   }
+
+  /// The same, with another default than the one that ends the declaration's summary.
+  static func of(_ setting: Setting, standard: String) -> ArgumentHelp {
+    let summary = setting.declaration.summary
+    let start = summary.firstRange(of: " (default ")?.lowerBound ?? summary.endIndex
+    return ArgumentHelp(stringLiteral: "\(summary[..<start]) (default \(standard)).")
+  }
 }
 
 struct Config: ParsableCommand {

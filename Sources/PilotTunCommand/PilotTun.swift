@@ -11,7 +11,7 @@ struct PilotTun: ParsableCommand {
     abstract: "The Pilot network for every program: a TUN interface, encrypted tunnels, names.",
     discussion: """
       A PEER is a hostname, a Pilot address (0:0000.0001.1852), an IPv6 overlay address or a node id.
-      Exit status: 0 done, 1 failed, 2 wrong usage; of `run` the command's. With --json one object on stdout, failures
+      Exit status: 0 done, 1 failed, 2 wrong usage; of `run` the command's. With --json one object on stdout, failures \
       on stderr.
       """,
     subcommands: [

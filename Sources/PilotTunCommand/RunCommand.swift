@@ -10,16 +10,17 @@ struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run a command in a network of its own with the overlay in it, without root.",
     discussion: """
-      The command, and what it starts, reaches other nodes by address and by NAME.pilot, and they reach its servers at
-      any port. It reaches nothing else: no internet, and not this machine's own services. The node runs for it and
+      The command, and what it starts, reaches other nodes by address and by NAME.pilot, and they reach its servers at \
+      any port. It reaches nothing else: no internet, and not this machine's own services. The node runs for it and \
       ends with it.
-      Options, environment and file are those of `pilot-tun up`; the defaults are the user's own places: identity in
-      ~/.local/state/pilot-tun, file ~/.config/pilot-tun/config.toml, log level warning.
-      Exit status: the command's; 128 + N when signal N ended it; 125 when the node failed, 126 when the command cannot
+      Options, environment and file are those of `pilot-tun up`; the defaults of the first four options are the user's \
+      own: XDG_CONFIG_HOME, XDG_STATE_HOME and XDG_RUNTIME_DIR count. The interface exists inside the command's network \
+      only.
+      Exit status: the command's; 128 + N when signal N ended it; 125 when the node failed, 126 when the command cannot \
       be executed, 127 when it is not there.
       """)
 
-  @OptionGroup var options: NodeOptions
+  @OptionGroup var options: NodeOptions<UserPlaces>
   @Argument(parsing: .postTerminator, help: "The command and its arguments, after --.")
   var command: [String]
 
@@ -43,6 +44,18 @@ struct Run: ParsableCommand {
   }
 }
 
+/// The user's own places: UserPaths says where.
+struct UserPlaces: NodePlaces {
+  @Option(help: "Configuration file (default ~/.config/pilot-tun/config.toml, environment PILOT_TUN_CONFIG).")
+  var config: String?
+  @Option(help: .of(.stateDirectory, standard: "~/.local/state/pilot-tun"))
+  var stateDir: String?
+  @Option(help: .of(.controlSocket, standard: "$XDG_RUNTIME_DIR/pilot-tun/control.sock, else in the state directory"))
+  var controlSocket: String?
+  @Option(help: .of(.logLevel, standard: "warning"))
+  var logLevel: String?
+}
+
 /// A command that is ready to run, with its node.
 struct RunSession: Sendable {
   let configuration: NodeConfiguration
@@ -57,7 +70,9 @@ struct RunSession: Sendable {
     try await NodeProgram.run(configuration, environment: environment, reread: reread, command: command)
     switch command.outcome {
     case nil:
-      throw ControlError("command_not_started", "told to end before the node was ready; the command was not started")
+      throw ControlError(
+        "command_not_started", "told to end before the node was ready; the command was not started",
+        hint: "run it again; --log-level info shows what the node waits for")
     case .refused(let error, _)?:
       Output.fail(error, isJSON: false)
       return command.outcome?.exitStatus ?? Run.failureStatus

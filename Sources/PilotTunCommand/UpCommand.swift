@@ -10,11 +10,11 @@ struct Up: AsyncParsableCommand {
     abstract: "Run the node in the foreground.",
     discussion: """
       Without --rendezvous or --registry the node starts its own rendezvous and prints how others join it.
-      Each option may also stand in the environment (PILOT_TUN_STATE_DIR for --state-dir) or in the configuration
+      Each option may also stand in the environment (PILOT_TUN_STATE_DIR for --state-dir) or in the configuration \
       file (state-dir = "…"); a flag beats the environment, the environment beats the file.
       """)
 
-  @OptionGroup var options: NodeOptions
+  @OptionGroup var options: NodeOptions<SystemPlaces>
 
   func run() async throws {
     let environment = ProcessEnvironment.all
@@ -33,14 +33,28 @@ struct Up: AsyncParsableCommand {
   }
 }
 
-/// Every setting of a node as a flag.
-struct NodeOptions: ParsableArguments {
+/// The settings whose defaults are others for a user's own node (`run`) than for the system's (`up`).
+protocol NodePlaces: ParsableArguments {
+  var config: String? { get }
+  var stateDir: String? { get }
+  var controlSocket: String? { get }
+  var logLevel: String? { get }
+}
+
+struct SystemPlaces: NodePlaces {
   @Option(help: "Configuration file (default /etc/pilot-tun/config.toml, environment PILOT_TUN_CONFIG).")
   var config: String?
   @Option(help: .of(.stateDirectory))
   var stateDir: String?
   @Option(help: .of(.controlSocket))
   var controlSocket: String?
+  @Option(help: .of(.logLevel))
+  var logLevel: String?
+}
+
+/// Every setting of a node as a flag.
+struct NodeOptions<Places: NodePlaces>: ParsableArguments {
+  @OptionGroup var places: Places
   @Option(help: .of(.ipc, "path"))
   var ipc: String?
   @Option(help: .of(.inbox, "folder"))
@@ -97,12 +111,15 @@ struct NodeOptions: ParsableArguments {
   var dnsSearch = false
   @Option(help: .of(.metrics, "[address:]port"))
   var metrics: String?
-  @Option(help: .of(.logLevel))
-  var logLevel: String?
   @Option(help: .of(.logFormat))
   var logFormat: String?
   @Flag(help: "The line that says the node is ready, and failures, as JSON.")
   var json = false
+
+  var config: String? { places.config }
+  private var stateDir: String? { places.stateDir }
+  private var controlSocket: String? { places.controlSocket }
+  private var logLevel: String? { places.logLevel }
 
   var flags: [Setting: [String]] {
     let single: [Setting: String?] = [

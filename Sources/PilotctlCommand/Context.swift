@@ -58,7 +58,9 @@ struct Context {
 
   /// The one operand that a verb needs.
   func peer(_ usage: String) throws(ControlError) -> String {
-    guard let peer = operands.first else { throw ControlError("invalid_argument", "usage: pilotctl \(usage)") }
+    guard let peer = operands.first else {
+      throw ControlError("invalid_argument", "usage: pilotctl \(usage)", hint: "pilotctl --help")
+    }
     return peer
   }
 

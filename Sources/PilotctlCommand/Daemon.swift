@@ -36,7 +36,7 @@ enum Daemon {
     if pid == nil, let status = try? context.call(.status, timeout: 3) { pid = pid_t(exactly: status.int("pid")) }
     guard let pid, pid > 1 else {
       unlink(context.pidFile)
-      throw ControlError("not_running", "daemon is not running")
+      throw ControlError("not_running", "daemon is not running", hint: "pilotctl daemon start")
     }
     guard kill(pid, SIGTERM) == 0 else {
       throw ControlError(

@@ -87,7 +87,9 @@ struct DaemonStart {
     try? SmallFile.write(Array("\(getpid())".utf8), to: context.pidFile, mode: 0o600)
     var words: [UnsafeMutablePointer<CChar>?] = line.map { strdup($0) } + [nil]
     execv(line[0], &words)
-    throw ControlError("internal", "cannot run \(line[0]): \(errorText(errno))")
+    throw ControlError(
+      "internal", "cannot run \(line[0]): \(errorText(errno))",
+      hint: "it is the program beside pilotctl, or that of PILOT_DAEMON_BIN: can this user execute it?")
   }
 
   /// Own session, no stdin, output to the log; the log gets its name once the pid is known.

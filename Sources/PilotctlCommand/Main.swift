@@ -67,7 +67,7 @@ enum Main {
     if arguments.isJSON {
       Output.standardError(PilotctlForms.failure(error))
     } else {
-      Output.fail(error, isJSON: false)
+      Output.fail(error, isJSON: false, showsCode: false)
     }
     exit(1)
   }

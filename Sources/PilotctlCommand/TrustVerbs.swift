@@ -41,7 +41,7 @@ enum TrustVerbs {
     do {
       _ = try context.call(.trustRevoke, ["peer": .text(peer.text)])
     } catch  where error.code == "not_trusted" {
-      throw ControlError("connection_failed", "untrust: revoke: \(error.message)")
+      throw ControlError("connection_failed", "untrust: revoke: \(error.message)", hint: "pilotctl trust")
     }
     return context.show(["node_id": .integer(peer.id)], "trust revoked for node \(peer.id)")
   }

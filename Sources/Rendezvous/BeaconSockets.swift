@@ -85,7 +85,16 @@ func listening(
   } catch let error as IOError {
     throw RendezvousError(
       .cannotListen, "cannot listen on \(endpoint) for the \(what): \(String(cString: strerror(error.errnoCode)))",
-      hint: error.errnoCode == EADDRINUSE
-        ? "another program has this port: stop it or choose another" : "choose an address of this machine")
+      hint: listeningHint(error.errnoCode))
+  }
+}
+
+private func listeningHint(_ number: CInt) -> String {
+  switch number {
+  case EADDRINUSE: "another program has this port: stop it or choose another"
+  case EACCES, EPERM:
+    "ports below 1024 need root or CAP_NET_BIND_SERVICE (docs/rendezvous.md, TLS), or choose a higher one"
+  case EADDRNOTAVAIL: "choose an address of this machine"
+  default: "choose another address or port"
   }
 }

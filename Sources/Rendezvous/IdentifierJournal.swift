@@ -40,7 +40,9 @@ final class IdentifierJournal: Sendable {
     do {
       data = try handle.readToEnd() ?? Data()
     } catch {
-      throw RendezvousError(.stateUnusable, "cannot read \(path): \(error)")
+      throw RendezvousError(
+        .stateUnusable, "cannot read \(path): \(error)",
+        hint: "its permissions, and the disk; without it ids could be given twice")
     }
     for line in data.split(separator: UInt8(ascii: "\n")) {
       let parts = String(decoding: line, as: UTF8.self).split(separator: " ")

@@ -7,6 +7,7 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 import Synchronization
+import Telemetry
 package import Wire
 
 package final class RendezvousServer: Sendable {
@@ -152,9 +153,9 @@ package final class RendezvousServer: Sendable {
         try await RegistryListener.bind($0, service: service, tls: tls, compat: compat, takesPlain: false, on: group)
       }
     } catch let error as RendezvousError where listen.isDefault {
-      logger.notice(
-        "nodes without UDP are not served: the TLS port cannot be had",
-        metadata: ["port": "\(listen.endpoint.port)", "error": "\(error.message)"])
+      logger.warning(
+        "nodes without UDP are not served: the TLS port cannot be had (tls_listen = \"off\" does without it)",
+        metadata: Logger.Metadata(describing: error))
       return nil
     }
   }

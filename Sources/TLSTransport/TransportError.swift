@@ -5,7 +5,7 @@ package import Wire
 
 /// An error of the TLS transport. `code` is stable. No text of it ever holds a credential.
 package struct TransportError: ExplainedError, Equatable {
-  package enum Code: String, Sendable {
+  package enum Code: String, Sendable, CaseIterable {
     /// No connection: refused, no route, no answer in time, or the name does not resolve.
     case tlsUnreachable = "tls_unreachable"
     /// The other end does not speak TLS as we do, or ended the handshake.
@@ -41,10 +41,30 @@ package struct TransportError: ExplainedError, Equatable {
   package init(_ reason: Code, _ message: String, hint: String? = nil) {
     self.reason = reason
     self.message = message
-    self.hint = hint
+    self.hint = hint ?? reason.usualHint
   }
 }
 
 extension TransportError: CustomStringConvertible {
   package var description: String { hint.map { "\(message) (\($0))" } ?? message }
+}
+
+extension TransportError.Code {
+  /// What to do where the place that failed knows nothing better.
+  fileprivate var usualHint: String {
+    switch self {
+    case .tlsUnreachable: "does the rendezvous serve TLS (--tls-certificate)? Is TCP 443 open, or only through a proxy?"
+    case .tlsFailed: "is it the TLS port of a rendezvous, and no middlebox in between?"
+    case .certificateUntrusted: "tls-ca-file, the package ca-certificates, and this machine's clock"
+    case .certificateNameMismatch: "rendezvous-tls has to name the host of the certificate"
+    case .authoritiesUnusable: "tls-ca-file names a PEM file that the node's user can read"
+    case .proxyUnreachable: "check the setting `proxy`, or HTTPS_PROXY"
+    case .proxyCredentials: "USER:PASSWORD in the URL of the proxy, or proxy-credentials-command"
+    case .proxyRefused: "ask whoever runs the proxy to allow CONNECT to port 443 of the rendezvous"
+    case .credentialsCommand: "run proxy-credentials-command by hand as the node's user"
+    case .notARendezvous: "rendezvous-tls names a host and port where a rendezvous serves TLS"
+    case .identityRefused: "`registry` and `rendezvous-tls` have to be the same rendezvous"
+    case .connectionEnded: "nothing: the node connects again by itself"
+    }
+  }
 }

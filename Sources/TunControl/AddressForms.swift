@@ -34,7 +34,9 @@ package enum PeerReference: Equatable, Sendable {
       self = .hostname(name)
     }
     if case .address(let address) = self, address.node == 0 || address.node == PilotAddress.broadcastNode {
-      throw ControlError("invalid_address", "\(address) names no single node", isUsage: true)
+      throw ControlError(
+        "invalid_address", "\(address) names no single node",
+        hint: "name one node; a broadcast goes out by `pilotctl broadcast`", isUsage: true)
     }
   }
 }

@@ -8,6 +8,7 @@ package struct ControlClient {
   package let path: String
   /// A reply with a hundred thousand peers fits.
   static let replyLimit = 64 << 20
+  private static let connectionHint = "the node may be ending, or be too busy: try again, and look at its log"
 
   package init(path: String) { self.path = path }
 
@@ -36,7 +37,9 @@ package struct ControlClient {
         continue
       }
       guard pending.count < Self.replyLimit else {
-        throw ControlError("invalid_reply", "the node's answer is too long")
+        throw ControlError(
+          "invalid_reply", "the node's answer is longer than \(Self.replyLimit >> 20) MB",
+          hint: "does a pilot-tun node serve \(path)? Restart it with the version of this tool")
       }
       let count = read(descriptor, &chunk, chunk.count)
       if count > 0 {
@@ -48,7 +51,7 @@ package struct ControlClient {
       } else if errno == EAGAIN {
         throw ControlError("timeout", "the node did not answer within \(timeout) s", hint: "look at its log")
       } else if errno != EINTR {
-        throw ControlError("connection_failed", "reading from \(path): \(errorText(errno))")
+        throw ControlError("connection_failed", "reading from \(path): \(errorText(errno))", hint: Self.connectionHint)
       }
     }
   }
@@ -66,7 +69,8 @@ package struct ControlClient {
         "permission_denied", "this user may not use \(path)",
         hint: "run it as root or as the node's user, or join the group pilot-tun (usermod -aG pilot-tun USER)")
     default:
-      throw ControlError("connection_failed", "connecting to \(path): \(errorText(-descriptor))")
+      throw ControlError(
+        "connection_failed", "connecting to \(path): \(errorText(-descriptor))", hint: Self.connectionHint)
     }
   }
 
@@ -76,7 +80,10 @@ package struct ControlClient {
       // MSG_NOSIGNAL: a node that goes away must not end this process by SIGPIPE.
       let count = rest.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
       if count < 0, errno == EINTR { continue }
-      guard count > 0 else { throw ControlError("connection_failed", "writing to \(path): \(errorText(errno))") }
+      guard count > 0 else {
+        throw ControlError(
+          "connection_failed", "writing to \(path): \(errorText(errno))", hint: Self.connectionHint)
+      }
       rest = rest.dropFirst(count)
     }
   }

@@ -43,6 +43,10 @@ final class ControlConnection: ChannelInboundHandler {
     next(context)
   }
 
+  private static let tooLong = ControlError(
+    "request_too_long", "a request is at most \(ControlRequest.lengthLimit) bytes",
+    hint: "tool and node are of different versions: restart the node")
+
   private func waitForNext(_ context: ChannelHandlerContext) {
     idle?.cancel()
     let channel = context.channel
@@ -54,14 +58,14 @@ final class ControlConnection: ChannelInboundHandler {
     guard running == nil, !isEnding else { return }
     guard let end = pending.firstIndex(of: UInt8(ascii: "\n")) else {
       if pending.count > ControlRequest.lengthLimit {
-        refuse(context, ControlError("request_too_long", "a request is at most \(ControlRequest.lengthLimit) bytes"))
+        refuse(context, Self.tooLong)
       }
       return
     }
     let line = Array(pending[..<end])
     pending.removeFirst(end + 1)
     guard line.count <= ControlRequest.lengthLimit else {
-      refuse(context, ControlError("request_too_long", "a request is at most \(ControlRequest.lengthLimit) bytes"))
+      refuse(context, Self.tooLong)
       return
     }
     let request: ControlRequest

@@ -36,7 +36,7 @@ package struct ControlError: ExplainedError, Equatable {
     } else if let error = error as? any ExplainedError {
       self.init(error.code, error.message, hint: error.hint)
     } else {
-      self.init("internal", "\(error)")
+      self.init("internal", "\(error)", hint: "report it with what `pilot-tun bugreport` collects")
     }
   }
 }

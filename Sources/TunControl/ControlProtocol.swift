@@ -53,7 +53,9 @@ package struct ControlRequest: Equatable, Sendable {
     do {
       value = try JSONValue(parsing: line)
     } catch {
-      throw ControlError("invalid_request", "the request is not JSON: fault at byte \(error.offset)")
+      throw ControlError(
+        "invalid_request", "the request is not JSON: fault at byte \(error.offset)",
+        hint: #"one object on one line: {"verb":"status"}"#)
     }
     guard let name = value["verb"]?.text else {
       throw ControlError("invalid_request", "the request names no verb", hint: #"{"verb":"status"}"#)
@@ -65,7 +67,9 @@ package struct ControlRequest: Equatable, Sendable {
     }
     let arguments = value["arguments"] ?? [:]
     guard arguments.object != nil else {
-      throw ControlError("invalid_request", "`arguments` must be an object")
+      throw ControlError(
+        "invalid_request", "`arguments` must be an object",
+        hint: #"{"verb":"explain","arguments":{"peer":"NAME"}}"#)
     }
     self.init(verb, arguments)
   }

@@ -92,7 +92,8 @@ actor HostNames {
     for _ in 0..<60 where report.state == .starting { try? await Task.sleep(for: .milliseconds(50)) }
     guard mode == .resolved, report.state != .configured else { return }
     throw ResolverAdvice.explain(report.state, interface: interface.name)
-      ?? ControlError("resolved_unavailable", "systemd-resolved does not answer")
+      ?? ControlError(
+        "resolved_unavailable", "systemd-resolved does not answer", hint: ResolverAdvice.unavailableHint)
   }
 
   private func take(_ new: ResolvedThread.Report) {
@@ -121,7 +122,9 @@ actor HostNames {
       do throws(FileFailure) {
         try note.write(file)
       } catch {
-        throw ControlError("resolver_file_unusable", "cannot keep a note of \(file.path): \(error.reason)")
+        throw ControlError(
+          "resolver_file_unusable", "cannot keep a note of \(file.path): \(error.reason)",
+          hint: "the state directory has to be writable: \(note.path)")
       }
       if try file.install() { logger.info("programs ask this node first", metadata: ["file": "\(file.path)"]) }
       fileProblem = nil
@@ -196,7 +199,11 @@ actor HostNames {
       return nil
     }
     let asked = "\(proof.name): \(failure)"
-    if file != nil { return ControlError("names_unresolved", asked) }
+    if let file {
+      return ControlError(
+        "names_unresolved", asked,
+        hint: "do programs read \(file.path)? The line `hosts:` of /etc/nsswitch.conf needs `dns`")
+    }
     if let known = ResolverAdvice.explain(report.state, interface: interface.name) {
       return ControlError(known.code, "\(asked); \(known.message)", hint: known.hint)
     }
@@ -213,7 +220,8 @@ actor HostNames {
     var members: [String: JSONValue] = [
       "mode": .text(mode.description), "mechanism": .text(mechanism), "state": .text(stateWord),
       "stub": .text("[\(OverlayMapping.resolver)]:53"), "zone": "pilot", "error": JSONValue(problem?.message),
-      "hint": JSONValue(problem?.hint), "advice": .list(of: needsAdvice ? ResolverAdvice.lines : []), "proof": .null,
+      "code": JSONValue(problem?.code), "hint": JSONValue(problem?.hint),
+      "advice": .list(of: needsAdvice ? ResolverAdvice.lines : []), "proof": .null,
     ]
     if thread != nil { members["losses"] = JSONValue(report.losses) }
     if let proof {

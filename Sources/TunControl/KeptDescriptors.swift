@@ -7,6 +7,7 @@ import LinkIO
 import Logging
 import ServiceManager
 import Shim
+import Telemetry
 import Wire
 
 /// Each is taken from the manager when it fits, and made anew when it does not.
@@ -99,7 +100,7 @@ struct KeptDescriptors {
 
   /// The manager must let go of it, too: an interface lives as long as anybody holds it.
   private mutating func refuse(_ name: String, _ error: LinkError) {
-    logger.notice("not kept from the last run: \(error.message)")
+    logger.notice("not kept from the last run", metadata: Logger.Metadata(describing: error))
     forget(name)
   }
 

@@ -91,7 +91,9 @@ extension Node: ControlService {
   /// The address that the argument `peer` means.
   private func address(of arguments: JSONValue) async throws -> PilotAddress {
     guard let text = arguments["peer"]?.text else {
-      throw ControlError("invalid_argument", "the argument `peer` is missing")
+      throw ControlError(
+        "invalid_argument", "the argument `peer` is missing",
+        hint: "a hostname, a Pilot address, an overlay address or a node id")
     }
     switch try PeerReference(text) {
     case .address(let address): return address
@@ -245,6 +247,7 @@ extension Node: ControlService {
       members["ok"] = false
       members["code"] = .text(error.code)
       members["reason"] = .text(error.message)
+      members["hint"] = JSONValue(error.hint)
     }
     return .object(members)
   }

@@ -9,6 +9,7 @@ import LocalSocket
 import Logging
 import Services
 import Session
+import Telemetry
 import Wire
 
 extension Node {
@@ -69,7 +70,7 @@ extension Node {
       Task { gateway.submit(.answer(request, await answer(query, local: local))) }
     case .localSocketFailed(let error):
       warnings.append("\(error.message)\(error.hint.map { " (\($0))" } ?? "")")
-      logger.error("\(error.message)")
+      logger.error("official clients are not served", metadata: Logger.Metadata(describing: error))
     case .handshakeMessage(let bytes, let node): queueTrustMessage(bytes, from: node)
     }
   }

@@ -199,7 +199,7 @@ extension Node {
       isStubRunning = true
       stubProblem = nil
     } catch {
-      stubProblem = error.message
+      stubProblem = ControlError(error)
       logOnce(
         "stub \(error.message)", "names do not resolve on this machine", fields: Logger.Metadata(describing: error))
     }

@@ -97,7 +97,9 @@ extension Node {
     return await withCheckedContinuation { continuation in
       peer.lastUse = Clock.now()
       guard let sequence = sendPing(to: peer, network: network, waiter: continuation) else {
-        continuation.resume(returning: .failed(ControlError("not_registered", "this node has no address yet")))
+        continuation.resume(
+          returning: .failed(
+            ControlError("not_registered", "this node has no address yet", hint: "pilot-tun status")))
         return
       }
       Task {
@@ -123,7 +125,9 @@ extension Node {
 
   /// Why nothing comes back, as far as it is known here.
   private func explainSilence(_ node: UInt32) -> ControlError {
-    guard let peer = peers[node] else { return ControlError("no_reply", "the peer is gone") }
+    guard let peer = peers[node] else {
+      return ControlError("no_reply", "the peer is gone", hint: "try again: it is looked up anew")
+    }
     if peer.isKeyRefused, let problem = peer.problem {
       return ControlError("key_changed", problem, hint: "pilot-tun trust accept-key \(peer.address)")
     }

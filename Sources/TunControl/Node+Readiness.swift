@@ -95,14 +95,14 @@ extension Node {
   /// One line for `systemctl status`.
   var stateLine: String {
     guard let node else {
-      if case .unreachable(_, let reason, _) = directoryState { return "offline, no address yet: \(reason)" }
+      if case .unreachable(_, let reason, _) = directoryState { return "offline, no address yet: \(reason.message)" }
       return "no address yet"
     }
     let established = peers.values.count { $0.handshake.currentSession != nil }
     var parts = ["\(PilotAddress(network: 0, node: node)) on \(engine.interfaceName)", directoryState.word]
-    if case .unreachable(_, let reason, _) = directoryState { parts[1] += " (\(reason))" }
+    if case .unreachable(_, let reason, _) = directoryState { parts[1] += " (\(reason.message))" }
     parts.append(established == 1 ? "1 peer" : "\(established) peers")
-    if configuration.dns != .off, let stubProblem { parts.append("names: \(stubProblem)") }
+    if configuration.dns != .off, let stubProblem { parts.append("names: \(stubProblem.message)") }
     return parts.joined(separator: ", ")
   }
 }

@@ -16,7 +16,7 @@ package struct ReloadedSetting: Equatable, Sendable {
     /// Read at start only.
     case needsRestart
     /// It was tried; the old value is still in force. Reloading tries again.
-    case failed(String)
+    case failed(ControlError)
   }
 
   package var setting: Setting
@@ -83,8 +83,7 @@ extension Node {
     do {
       new = try reread()
     } catch {
-      let text = (error as? ControlError)?.message ?? "\(error)"
-      logger.error("the settings stay as they are: \(text)")
+      logger.error("the settings stay as they are", metadata: Logger.Metadata(describing: error))
       throw error
     }
     let results = await reload(from: settings, to: new)
@@ -106,8 +105,7 @@ extension Node {
         settings.report = ConfigurationReport.replacing(setting, in: settings.report, from: new.report)
         results.append(ReloadedSetting(setting: setting, outcome: .applied))
       } catch {
-        let text = (error as? DirectoryError)?.message ?? "\(error)"
-        results.append(ReloadedSetting(setting: setting, outcome: .failed(text)))
+        results.append(ReloadedSetting(setting: setting, outcome: .failed(ControlError(error))))
       }
     }
     return results
@@ -140,9 +138,11 @@ extension Node {
     case .applied: logger.notice("setting changed", metadata: ["setting": "\(result.setting.rawValue)"])
     case .needsRestart:
       logger.warning("setting needs a restart of the node", metadata: ["setting": "\(result.setting.rawValue)"])
-    case .failed(let reason):
+    case .failed(let error):
       logger.warning(
-        "setting stays as it is", metadata: ["setting": "\(result.setting.rawValue)", "reason": "\(reason)"])
+        "setting stays as it is",
+        metadata: Logger.Metadata(describing: error)
+          .merging(["setting": "\(result.setting.rawValue)"]) { $1 })
     }
   }
 }
@@ -153,9 +153,11 @@ extension ReloadedSetting {
     switch outcome {
     case .applied: members["outcome"] = "applied"
     case .needsRestart: members["outcome"] = "restart"
-    case .failed(let reason):
+    case .failed(let error):
       members["outcome"] = "failed"
-      members["reason"] = .text(reason)
+      members["code"] = .text(error.code)
+      members["reason"] = .text(error.message)
+      members["hint"] = JSONValue(error.hint)
     }
     return .object(members)
   }
@@ -169,9 +171,15 @@ extension ReloadedSetting {
       return switch result.string("outcome") {
       case "applied": "\(name): changed"
       case "restart": "\(name): needs a restart of the node"
-      default: "\(name): stays as it is: \(result.string("reason"))"
+      default: stays(name, result)
       }
     }
     return lines.joined(separator: "\n")
+  }
+
+  private static func stays(_ name: String, _ result: JSONValue) -> String {
+    let hint = result.string("hint")
+    return "\(name): stays as it is: \(result.string("reason")) [\(result.string("code"))]"
+      + (hint.isEmpty ? "" : "\n  hint: \(hint)")
   }
 }

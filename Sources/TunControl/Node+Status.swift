@@ -23,6 +23,7 @@ extension Node {
       "ipv6": node == nil ? .null : .text(OverlayMapping.address(for: own).description),
       "public_key": .text(Base64.encode(store.identity.publicKey.bytes)),
       "public": JSONValue(isPublic), "interface": .text(engine.interfaceName),
+      "interface_in": namespace == nil ? "machine" : "command",
       "mtu": JSONValue(configuration.mtu), "listen": .text(engine.localEndpoint.description),
       "endpoint": JSONValue(observed?.description), "state_dir": .text(configuration.stateDirectory),
       "control_socket": .text(configuration.controlSocket), "relay_only": JSONValue(configuration.isRelayOnly),
@@ -45,14 +46,14 @@ extension Node {
 
   func allWarnings() async -> [String] {
     var all = store.warnings + warnings
-    if let problem = await directory.hostnameProblem { all.append("hostname: \(problem.message)") }
+    if let problem = await directory.hostnameProblem { all.append("hostname: \(Self.withHint(problem))") }
     for (network, problem) in await directory.networkProblems.sorted(by: { $0.key < $1.key }) {
-      all.append("network \(network): \(problem.message)")
+      all.append("network \(network): \(Self.withHint(problem))")
     }
     if let beaconProblem { all.append("beacon: \(beaconProblem)") }
-    if isReady, configuration.dns != .off, let stubProblem { all.append("names: \(stubProblem)") }
+    if isReady, configuration.dns != .off, let stubProblem { all.append("names: \(Self.withHint(stubProblem))") }
     if stubProblem == nil, let problem = await hostNames.problem {
-      all.append("names: \(problem.message)\(problem.hint.map { " (\($0))" } ?? "")")
+      all.append("names: \(Self.withHint(problem))")
     }
     let lock = AEADContext.memoryLock
     if !lock.isLocked { all.append("keys are not locked in memory: \(lock.reason)") }
@@ -62,6 +63,10 @@ extension Node {
         "\(refused) packets of nodes without mutual trust were refused; `pilot-tun trust list` shows who is trusted")
     }
     return all
+  }
+
+  private static func withHint(_ problem: any ExplainedError) -> String {
+    problem.hint.map { "\(problem.message) (\($0))" } ?? problem.message
   }
 
   private func rendezvousStatus() async -> JSONValue {
@@ -78,7 +83,9 @@ extension Node {
     case .unreachable(let since, let reason, let nextTry):
       members["since_seconds"] = JSONValue((ContinuousClock.now - since).components.seconds)
       members["next_try_seconds"] = JSONValue(max(0, (nextTry - ContinuousClock.now).components.seconds))
-      members["error"] = .text(reason)
+      members["error"] = .text(reason.message)
+      members["code"] = .text(reason.code)
+      members["hint"] = JSONValue(reason.hint)
     }
     return .object(members)
   }
@@ -112,7 +119,9 @@ extension Node {
   private func dnsStatus() -> JSONValue {
     [
       "mode": .text(configuration.dns.description), "running": JSONValue(isStubRunning),
-      "resolver": .text(OverlayMapping.resolver.description), "zone": "pilot", "reason": JSONValue(stubProblem),
+      "resolver": .text(OverlayMapping.resolver.description), "zone": "pilot",
+      "reason": configuration.dns == .off ? "dns = off" : JSONValue(stubProblem?.message),
+      "code": JSONValue(stubProblem?.code), "hint": JSONValue(stubProblem?.hint),
     ]
   }
 
@@ -269,8 +278,9 @@ extension Node {
     }
     for line in openingLines() { step("router", true, line) }
     if let peer = peers[address.node] {
+      let pinned = store.pinnedKey(node: address.node).map { "pinned: \(Base64.encode($0.bytes))" }
       step(
-        "key", !peer.isKeyRefused, peer.isKeyRefused ? peer.problem ?? "changed" : "as pinned",
+        "key", !peer.isKeyRefused, peer.isKeyRefused ? peer.problem ?? "changed" : pinned ?? "none is pinned yet",
         hint: peer.isKeyRefused ? "pilot-tun trust accept-key \(address)" : nil)
       step("session", peer.handshake.currentSession != nil, peer.sessionWord)
       for line in peer.path.explanation(now: Clock.now(), relay: relayWord(of: peer)) {

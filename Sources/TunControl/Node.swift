@@ -60,7 +60,7 @@ package actor Node {
   var addresses: [IPv6Address] = []
   var directoryState = DirectoryState.connecting
   var isStubRunning = false
-  var stubProblem: String?
+  var stubProblem: ControlError?
   nonisolated let hostNames: HostNames
   /// Why the node ended, when the operator insisted on a way to resolve names that does not work.
   var nameFailure: ControlError?
@@ -181,7 +181,6 @@ package actor Node {
     namespace = parts.namespace
     if configuration.dns == .off {
       stub = nil
-      stubProblem = "dns = off"
     } else {
       var stubSettings = StubServer.Configuration()
       if let namespace = parts.namespace {

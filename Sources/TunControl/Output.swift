@@ -10,13 +10,17 @@ package enum Output {
     line(isJSON ? whole.line : form(data))
   }
 
-  /// `error: …` and `hint:  …`, or the JSON error.
-  package static func fail(_ error: ControlError, isJSON: Bool) {
+  /// `error: … [CODE]` and `hint:  …`, or the JSON error. `showsCode`: the official pilotctl shows none.
+  package static func fail(_ error: ControlError, isJSON: Bool, showsCode: Bool = true) {
     if isJSON {
       standardError(error.json.line)
     } else {
-      standardError("error: \(error.message)" + (error.hint.map { "\nhint:  \($0)" } ?? ""))
+      standardError(text(of: error, showsCode: showsCode))
     }
+  }
+
+  package static func text(of error: ControlError, showsCode: Bool = true) -> String {
+    "error: \(error.message)" + (showsCode ? " [\(error.code)]" : "") + (error.hint.map { "\nhint:  \($0)" } ?? "")
   }
 
   /// One line on stdout, at once: readers of a pipe see each reply as it comes.

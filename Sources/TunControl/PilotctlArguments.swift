@@ -69,7 +69,8 @@ package struct PilotctlArguments: Equatable, Sendable {
     guard let text = flags[name] else { return nil }
     guard let value = Int(text), range.contains(value) else {
       throw ControlError(
-        "invalid_argument", "--\(name) \(text): a number from \(range.lowerBound) to \(range.upperBound) is expected")
+        "invalid_argument", "--\(name) \(text): a number from \(range.lowerBound) to \(range.upperBound) is expected",
+        hint: "for example --\(name) \(range.lowerBound)")
     }
     return value
   }

@@ -39,24 +39,45 @@ enum ResolverAdvice {
     }
   }
 
+  static let unavailableHint =
+    "systemctl enable --now systemd-resolved; for other resolvers `status` has the lines (--dns auto), or --dns file:PATH"
+
+  /// The file by which the bus starts polkit: without it there is nobody to ask, and resolved refuses all but root.
+  static var hasPolkit: Bool {
+    SmallFile.exists("/usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service")
+  }
+
   /// A state of resolved for people; nil when all is well, or not known yet.
-  static func explain(_ state: ResolvedMachine.State, interface: String) -> ControlError? {
+  static func explain(
+    _ state: ResolvedMachine.State, interface: String, hasPolkit: Bool = hasPolkit
+  ) -> ControlError? {
     switch state {
     case .starting, .configured: return nil
     case .noBus(let reason):
-      return ControlError("resolved_unavailable", "systemd-resolved cannot be asked: no system bus (\(reason))")
-    case .absent: return ControlError("resolved_unavailable", "systemd-resolved does not run")
-    case .elsewhere(let reason): return ControlError("resolved_unavailable", reason)
-    case .failed(let problem): return explain(problem, interface: interface)
+      return ControlError(
+        "resolved_unavailable", "systemd-resolved cannot be asked: no system bus (\(reason))",
+        hint: "in a container: --dns file:/etc/resolv.conf; else the package dbus, or --dns auto")
+    case .absent:
+      return ControlError("resolved_unavailable", "systemd-resolved does not run", hint: unavailableHint)
+    case .elsewhere(let reason):
+      return ControlError(
+        "resolved_unavailable", reason,
+        hint: "names for programs of this network namespace: --dns file:PATH, with the resolv.conf they read")
+    case .failed(let problem): return explain(problem, interface: interface, hasPolkit: hasPolkit)
     }
   }
 
-  private static func explain(_ problem: ResolvedMachine.Problem, interface: String) -> ControlError {
+  private static func explain(
+    _ problem: ResolvedMachine.Problem, interface: String, hasPolkit: Bool
+  ) -> ControlError {
     switch problem.name {
     case "org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
       return ControlError(
         "resolved_refused", "systemd-resolved does not let this user set names: \(problem.text)",
-        hint: "run the node as root, or allow its user by a polkit rule (docs/permissions.md)")
+        hint: hasPolkit
+          ? "polkit has no rule for the node's user (50-pilot-tun.rules, docs/permissions.md); root needs none"
+          : "polkit is missing, so only root may: install polkitd (apt-get install polkitd), and the rule of "
+            + "docs/permissions.md")
     case "org.freedesktop.resolve1.LinkBusy":
       return ControlError(
         "resolved_refused", "systemd-networkd manages \(interface) and systemd-resolved takes its names from there",
@@ -66,7 +87,9 @@ enum ResolverAdvice {
         "resolved_refused", problem.text,
         hint: "if it is NetworkManager: nmcli device set \(interface) managed no")
     default:
-      return ControlError("resolved_refused", "systemd-resolved refused our settings: \(problem.text)")
+      return ControlError(
+        "resolved_refused", "systemd-resolved refused our settings: \(problem.text)",
+        hint: "it is tried again; journalctl -u systemd-resolved may say more, and --dns off ends it")
     }
   }
 }

@@ -17,8 +17,11 @@ package enum StatusForms {
       "address",
       (address.isEmpty ? "none yet: the registry gives it" : address) + (name.isEmpty ? "" : " · \(name).pilot"),
     ])
-    let link = "\(data.string("interface")), mtu \(data.int("mtu"))"
+    let place = data.string("interface_in") == "command" ? " in the command's own network" : ""
+    let link = "\(data.string("interface"))\(place), mtu \(data.int("mtu"))"
     rows.append(["ipv6", address.isEmpty ? "none yet, \(link)" : "\(data.string("ipv6")) on \(link)"])
+    // For whoever compares it with what `explain` of another node shows.
+    rows.append(["key", data.string("public_key")])
     for network in data.items("networks") {
       rows.append(["network \(network.int("id"))", "\(network.string("address")) · \(network.string("ipv6"))"])
     }
@@ -48,7 +51,10 @@ package enum StatusForms {
         rows.append(["", "✗ " + TextForms.plain(problem.string("message"))])
       }
     }
-    if let problem = rendezvous["error"]?.text { rows.append(["", "✗ " + TextForms.plain(problem)]) }
+    if let problem = rendezvous["error"]?.text {
+      rows.append(["", "✗ " + TextForms.plain(problem)])
+      if let hint = rendezvous["hint"]?.text { rows.append(["", "  " + TextForms.plain(hint)]) }
+    }
     if let relay = data["relay"], relay.flag("offered") || !relay.items("through").isEmpty {
       let through = relay.items("through").compactMap(\.text)
       rows.append([

@@ -163,7 +163,9 @@ package final class WrappedCommand: Sendable {
         "command_not_started", "cannot give \(name) a resolv.conf of its own: \(errorText(number))",
         hint: "--dns off leaves names alone: addresses work all the same")
     default:
-      ControlError("command_not_started", "cannot start a process for \(name): \(errorText(number))")
+      ControlError(
+        "command_not_started", "cannot start a process for \(name): \(errorText(number))",
+        hint: "the limits of processes and memory: ulimit -u, ulimit -v")
     }
   }
 

@@ -88,7 +88,7 @@ struct DirectoryServiceTests {
       Issue.record("not unreachable")
       return
     }
-    #expect(reason.contains("registry full"))
+    #expect(reason.message.contains("registry full"))
     registry.follow { _ in [.normal] }
     await node.connected()
     await node.stop()

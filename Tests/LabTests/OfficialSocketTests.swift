@@ -61,6 +61,39 @@ extension KernelTests {
       }
     }
 
+    @Test("a host that refuses new connections reaches official agents with the documented rule")
+    func firewall() throws {
+      try withPair { node, agent, here, _ in
+        // As on a guarded host: answers may enter, and what the node itself needs; nothing else does.
+        try node.namespace.command("nft add table inet guard")
+        try node.namespace.run([
+          "nft", "add chain inet guard input { type filter hook input priority 0 ; policy drop ; }",
+        ]).orThrow()
+        for rule in [
+          "iifname lo accept", "ct state established,related accept", "udp dport 4000 accept",
+          "icmpv6 type != echo-request accept",
+        ] {
+          try node.namespace.run(["nft", "add rule inet guard input " + rule]).orThrow()
+        }
+        let echo = Tools.python("streams", "echo", "1000", "7", "socket", agent.ipv6)
+        #expect(try !node.run(["timeout", "3"] + echo).isSuccess, "the firewall of this test refuses nothing")
+        let written = try String(contentsOfFile: Self.document, encoding: .utf8)
+        let words = try #require(written.split(separator: "`").first { $0.hasPrefix("ip6 saddr") })
+        try node.run(["nft", "add rule inet guard input " + words]).orThrow()
+        let outcome = try node.run(echo)
+        #expect(outcome.isSuccess, "\(outcome)")
+        // The other direction asks the rules of the server's own port.
+        try node.run(["nft", "add rule inet guard input iifname pilot0 tcp dport 8002 accept"]).orThrow()
+        try agent.namespace.run(
+          agent.streams(["put", "1000", "8002"]) + [node.address], environment: agent.environment, within: 30
+        ).orThrow()
+        try here.waitForLine(containing: "sink 1000")
+      }
+    }
+
+    private static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../docs/interop.md").standardized.path
+
     private static let connectScript = """
       import errno, socket, sys, time
       begin = time.monotonic()

@@ -163,6 +163,7 @@ extension KernelTests {
         let room = try ResolvedRoom(fleet, "alpha", ["--public", "--dns", "resolved", "--json"])
         let outcome = try room.node.launch().wait(within: 20)
         #expect(outcome.status == 1 && outcome.errors.contains("resolved_unavailable"), "\(outcome)")
+        #expect(outcome.errors.contains(#""hint":"#), "\(outcome)")
         #expect(try !room.node.run(["ip", "link", "show", "pilot0"]).isSuccess)
       }
     }

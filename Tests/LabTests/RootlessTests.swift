@@ -92,7 +92,13 @@ extension KernelTests {
         #expect(
           try alpha.run(["curl", "-sS", "-m", "20", "http://guest.pilot/"]).orThrow().output == "from the guest\n")
         let status = try desk.namespace.run(desk.asUser([Tools.tun, "status", "--json"])).orThrow()
-        #expect(try JSON(parsing: status.output)["data"]["hostname"].text == "guest", "from outside, too")
+        let data = try JSON(parsing: status.output)["data"]
+        #expect(data["hostname"].text == "guest", "from outside, too")
+        #expect(data["interface_in"].text == "command", "where there is no pilot0")
+        let shown = try desk.namespace.run(desk.asUser([Tools.tun, "status"])).orThrow().output
+        #expect(shown.contains("on pilot0 in the command's own network"), "\(shown)")
+        let help = try desk.namespace.run(desk.asUser([Tools.tun, "run", "--help"])).orThrow().output
+        #expect(help.contains("~/.config/pilot-tun/config.toml") && !help.contains("/var/lib/pilot-tun"), "\(help)")
         let network = try program.waitForLine(containing: "net:[")
         program.send(SIGTERM)
         let end = try program.wait(within: 20)

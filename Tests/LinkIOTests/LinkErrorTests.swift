@@ -10,10 +10,11 @@ import Testing
     #expect(error.hint?.contains("CAP_NET_ADMIN") == true)
   }
 
-  @Test func anErrorNumberWithoutAHintStillHasItsName() {
+  @Test func anUnusualErrorNumberHasItsNameAndAHint() {
     let error = LinkError.failed("bind", Int32(-105), "Cannot bind")
     #expect(error.code == "kernel_call_failed")
     #expect(error.message.contains("ENOBUFS (105)"))
+    #expect(error.hint?.contains("bugreport") == true)
     #expect(ErrorNumber.text(4000) == "errno 4000")
   }
 }

@@ -160,14 +160,20 @@ struct HostNamesTests {
 
   @Test("a refusal says who stands in the way and what to do")
   func explanations() {
-    func explain(_ name: String, _ text: String = "no") -> ControlError? {
-      ResolverAdvice.explain(.failed(.init(name: name, text: text)), interface: "pilot0")
+    func explain(_ name: String, _ text: String = "no", hasPolkit: Bool = true) -> ControlError? {
+      ResolverAdvice.explain(.failed(.init(name: name, text: text)), interface: "pilot0", hasPolkit: hasPolkit)
     }
     #expect(ResolverAdvice.explain(.configured, interface: "pilot0") == nil)
-    #expect(explain("org.freedesktop.DBus.Error.AccessDenied")?.hint?.contains("polkit") == true)
+    let denied = "org.freedesktop.DBus.Error.AccessDenied"
+    #expect(explain(denied)?.hint?.contains("50-pilot-tun.rules") == true)
+    #expect(explain(denied, hasPolkit: false)?.hint?.contains("install polkitd") == true)
     #expect(explain("org.freedesktop.resolve1.LinkBusy")?.hint?.contains("Unmanaged=yes") == true)
     #expect(explain("", "another program keeps changing")?.hint?.contains("NetworkManager") == true)
     #expect(explain("org.freedesktop.DBus.Error.Timeout")?.code == "resolved_refused")
-    #expect(ResolverAdvice.explain(.absent, interface: "pilot0")?.code == "resolved_unavailable")
+    for state in [.absent, .noBus("no such file"), .elsewhere("serves another one")] as [ResolvedMachine.State] {
+      let error = ResolverAdvice.explain(state, interface: "pilot0")
+      #expect(error?.code == "resolved_unavailable" && error?.hint != nil, "\(state)")
+    }
+    #expect(explain("org.freedesktop.DBus.Error.Timeout")?.hint != nil)
   }
 }

@@ -55,6 +55,13 @@ struct OutputFormTests {
         == #"{"code":"not_found","hint":"look","message":"no \u003cb\u003e \u0026 c","status":"error"}"#)
   }
 
+  @Test("an error for people has its code, and what to do; that of pilotctl is as the official one")
+  func errorText() {
+    let error = ControlError("not_found", "no such name", hint: "look")
+    #expect(Output.text(of: error) == "error: no such name [not_found]\nhint:  look")
+    #expect(Output.text(of: error, showsCode: false) == "error: no such name\nhint:  look")
+  }
+
   @Test("find, peers, trust and pending have the keys of the official tool")
   func pilotctlObjects() {
     let found: JSONValue = [
@@ -118,6 +125,7 @@ struct OutputFormTests {
     let status: JSONValue = [
       "version": "0.1.0", "uptime_seconds": 75, "address": "0:0000.0001.1852", "ipv6": "fd50:494c:4f54::1:1852",
       "hostname": "coordinator", "interface": "pilot0", "mtu": 1400, "listen": "[::]:4000",
+      "public_key": "b3du",
       "rendezvous": ["registry": "10.0.0.1:9000", "beacon": "10.0.0.1:9001", "state": "registered", "embedded": false],
       "dns": ["running": true, "resolver": "fd50:494c:4f54:ffff::53"],
       "names": ["mechanism": "resolved", "proof": ["name": "coordinator.pilot", "ok": true]],
@@ -137,6 +145,7 @@ struct OutputFormTests {
         ● pilot-tun 0.1.0 · up 1m15s · registered
           address     0:0000.0001.1852 · coordinator.pilot
           ipv6        fd50:494c:4f54::1:1852 on pilot0, mtu 1400
+          key         b3du
           udp         [::]:4000
           router      maps 203.0.113.9:4000 to here by PCP
           rendezvous  registry 10.0.0.1:9000 · beacon 10.0.0.1:9001

@@ -72,15 +72,22 @@ import Wire
   func forms() {
     let results: [ReloadedSetting] = [
       ReloadedSetting(setting: .hostname, outcome: .applied), ReloadedSetting(setting: .mtu, outcome: .needsRestart),
-      ReloadedSetting(setting: .tags, outcome: .failed("the registry is away")),
+      ReloadedSetting(
+        setting: .tags,
+        outcome: .failed(ControlError("registry_unreachable", "the registry is away", hint: "wait for it"))),
     ]
     let text = ReloadedSetting.text(["settings": .list(results.map(\.json))])
     #expect(
       text == """
         hostname: changed
         mtu: needs a restart of the node
-        tag: stays as it is: the registry is away
+        tag: stays as it is: the registry is away [registry_unreachable]
+          hint: wait for it
         """)
     #expect(ReloadedSetting.text(["settings": []]) == "nothing changed")
+    #expect(
+      results[2].json.line
+        == #"{"code":"registry_unreachable","hint":"wait for it","outcome":"failed","reason":"the registry is away","setting":"tag"}"#
+    )
   }
 }

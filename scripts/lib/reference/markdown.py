@@ -1,5 +1,7 @@
 """docs/commands.md: every command of every program, as the programs describe them."""
 
+import textwrap
+
 from . import tool
 
 HEAD = """# Commands
@@ -29,8 +31,8 @@ def page(tools):
 
 
 def prose(command):
-    paragraphs = [command.abstract, command.discussion]
-    return "".join(each + "\n" for each in paragraphs if each)
+    lines = [command.abstract, *command.discussion.split("\n")]
+    return "".join(textwrap.fill(each, 120, break_long_words=False, break_on_hyphens=False) + "\n" for each in lines if each)
 
 
 def line(command, width=110):
