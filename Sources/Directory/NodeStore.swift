@@ -22,6 +22,7 @@ package final class NodeStore: Sendable {
     var peers = PeerBook()
     var trust = TrustBook()
     var own: OwnRegistration?
+    var lifetimes = MappingLifetimes()
     var isPeersDirty = false
     var isTrustDirty = false
   }
@@ -50,9 +51,9 @@ package final class NodeStore: Sendable {
     var state = State()
     var warnings: [String] = []
     let loaded = try Self.load(directory + "/peers.json", "pinned keys and last known peers", &warnings) { value in
-      PeerBook(value).map { ($0, OwnRegistration(value["self"])) }
+      PeerBook(value).map { ($0, OwnRegistration(value["self"]), MappingLifetimes(value["nat"])) }
     }
-    if let loaded { (state.peers, state.own) = loaded }
+    if let loaded { (state.peers, state.own, state.lifetimes) = loaded }
     let trust = try Self.load(directory + "/trust.json", "trust", &warnings) { TrustBook($0) }
     if let trust { state.trust = trust }
     for warning in warnings { logger.warning("\(warning)") }
@@ -260,6 +261,27 @@ extension NodeStore {
   }
 }
 
+// MARK: - NATs
+
+extension NodeStore {
+  /// How long the NAT with this outer address was found to keep mappings, in nanoseconds; nil: not known.
+  package func mappingLifetime(behind outer: IPv6Address) -> UInt64? {
+    state.withLock { $0.lifetimes.seconds[outer] }.map { $0 * 1_000_000_000 }
+  }
+
+  /// nil: what was found holds no more.
+  package func note(mappingLifetime: UInt64?, behind outer: IPv6Address) {
+    let isNews = state.withLock { state in
+      let before = state.lifetimes
+      state.lifetimes.set(mappingLifetime.map { $0 / 1_000_000_000 }, behind: outer)
+      guard state.lifetimes != before else { return false }
+      state.isPeersDirty = true
+      return true
+    }
+    if isNews { changed.yield() }
+  }
+}
+
 // MARK: - Trust
 
 extension NodeStore {
@@ -345,8 +367,9 @@ extension NodeStore.State {
   }
 
   fileprivate var encodedPeers: JSONValue {
-    guard let own, case .object(var members) = peers.encoded else { return peers.encoded }
-    members["self"] = own.encoded
+    guard case .object(var members) = peers.encoded else { return peers.encoded }
+    if let own { members["self"] = own.encoded }
+    if !lifetimes.seconds.isEmpty { members["nat"] = lifetimes.encoded }
     return .object(members)
   }
 }

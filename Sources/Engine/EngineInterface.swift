@@ -157,6 +157,8 @@ package enum EngineEvent: Sendable {
   case resumed(PeerIndex)
   /// 32 consecutive frames under this peer's id did not open. At most once per peer and second.
   case failing(PeerIndex)
+  /// `adoptSocket` found no such row, or no room: the socket is closed. Never lost.
+  case socketRefused(PeerIndex, to: Endpoint)
   /// Our kernel refused an inner frame of `size` bytes on this way for its size; `limit`: what it would have taken. The
   /// worker has lowered the path's limit already when it was data. At most 20 a second for each peer.
   case tooBig(PeerIndex, size: Int, limit: Int?, path: EnginePath)

@@ -102,10 +102,15 @@ extension Worker {
   }
 
   private mutating func adoptSocket(_ index: PeerIndex, _ fd: Int32, to endpoint: Endpoint) {
-    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse else { return pt_close(fd) }
+    guard Int(index) < store.capacity, store.rows[Int(index)].isInUse else {
+      pt_close(fd)
+      return tell(.socketRefused(index, to: endpoint))
+    }
     // Trains under way hold numbers of sockets.
     flushTrains()
-    guard extras.adopt(fd, for: index, to: pt_endpoint(endpoint)) else { return }
+    guard extras.adopt(fd, for: index, to: pt_endpoint(endpoint)) else {
+      return tell(.socketRefused(index, to: endpoint))
+    }
     withRow(index) { $0.socket = $0.path == .direct ? extras.number(for: $0.endpoint) : 0 }
   }
 

@@ -192,9 +192,13 @@ struct Worker: ~Copyable {
   /// stay free of reference counting (scripts/check-hot-path looks at the emitted code).
   @inline(never)
   func tell(_ event: EngineEvent) {
-    // One `confirmed` for each session: it comes once, so it may not get lost.
-    let isConfirmation = if case .confirmed = event { true } else { false }
-    if !events.post(event, always: isConfirmation) { counters.drop(.eventQueueFull) }
+    // One `confirmed` for each session, one `socketRefused` for each socket: they come once, so they may not get lost.
+    let comesOnce =
+      switch event {
+      case .confirmed, .socketRefused: true
+      default: false
+      }
+    if !events.post(event, always: comesOnce) { counters.drop(.eventQueueFull) }
   }
 
   /// Bytes that a path puts before a frame.

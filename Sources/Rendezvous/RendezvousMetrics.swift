@@ -12,8 +12,11 @@ package enum RendezvousMetrics {
   static let bindings = gauge("beacon_bindings", "Nodes whose endpoint the beacon knows.")
   static let uptime = gauge("uptime_seconds", "Since the server started.")
 
+  static let logLost = MetricDeclaration(
+    "pilot_rendezvous_log_lines_lost", .counter, help: "Lines that neither journald nor stderr took.")
+
   package static let declarations: [MetricDeclaration] =
-    [buildInfo, nodesLive, nodesKnown, connections, bindings, uptime] + Counter.allCases.map(counter)
+    [buildInfo, nodesLive, nodesKnown, connections, bindings, uptime, logLost] + Counter.allCases.map(counter)
 
   static func counter(_ counter: Counter) -> MetricDeclaration {
     // The raw values carry the suffix that the declaration adds.
@@ -37,6 +40,7 @@ extension RegistryService {
       family(RendezvousMetrics.connections, admission.connections),
       family(RendezvousMetrics.bindings, table.count(now: now)),
       family(RendezvousMetrics.uptime, (now - startedAt) / 1000),
+      family(RendezvousMetrics.logLost, LogOutput.lostCount),
     ] + counters.snapshot.map { family(RendezvousMetrics.counter($0), $1) }
   }
 }

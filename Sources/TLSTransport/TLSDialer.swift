@@ -51,23 +51,22 @@ package final class TLSDialer: Sendable {
     if IPv6Address(settings.host) != nil { configuration.certificateVerification = .noHostnameVerification }
     let file = settings.authoritiesFile ?? settings.environment["SSL_CERT_FILE"].flatMap { $0.isEmpty ? nil : $0 }
     if let file { configuration.trustRoots = .certificates(try Self.authorities(in: file)) }
-    do {
-      context = try Self.context(configuration, hasFile: file != nil)
-    } catch {
-      throw TransportError(.tlsFailed, "TLS cannot be set up: \(error)")
-    }
+    context = try Self.context(configuration, isOwnAuthorities: file != nil)
   }
 
-  /// A machine without the system's authorities (a plain Debian, many containers) believes nobody: that is no reason not to
-  /// start, for UDP may do, and the first handshake says what is missing.
-  private static func context(_ configuration: TLSConfiguration, hasFile: Bool) throws -> NIOSSLContext {
+  /// NIOSSL 2.x fails for the machine's own authorities where there are none (no package ca-certificates). Then nobody is
+  /// trusted, which only a node that needs TLS has to hear: `certificate_untrusted`.
+  private static func context(
+    _ configuration: TLSConfiguration, isOwnAuthorities: Bool
+  ) throws(TransportError) -> NIOSSLContext {
     do {
-      return try NIOSSLContext(configuration: configuration)
+      if isOwnAuthorities { return try NIOSSLContext(configuration: configuration) }
+      if let context = try? NIOSSLContext(configuration: configuration) { return context }
+      var trustingNobody = configuration
+      trustingNobody.trustRoots = .certificates([])
+      return try NIOSSLContext(configuration: trustingNobody)
     } catch {
-      guard !hasFile else { throw error }
-      var without = configuration
-      without.trustRoots = .certificates([])
-      return try NIOSSLContext(configuration: without)
+      throw TransportError(.tlsFailed, "TLS cannot be set up: \(error)")
     }
   }
 

@@ -1,5 +1,5 @@
 // Where log records go: to journald with their fields, or as lines to stderr; the last ones stay in memory. Set up once
-// by each program.
+// by each program. Callers are actors and event loops: nothing here waits.
 
 import Glibc
 package import Logging
@@ -10,14 +10,12 @@ import Wire
 package enum LogOutput {
   /// The level in force; `change(level:)` sets it at run time.
   private static let severity = Atomic<Int>(Logger.Level.info.severity)
-  /// Records that neither journald nor stderr took.
-  private static let lost = Atomic<UInt64>(0)
   private static let state = Mutex(State())
+  /// Nothing waits under its lock. It keeps lines of several threads apart.
+  private static let delivery = Mutex(
+    LogDelivery(.text, identifier: "", journal: -1, stderr: LineWriter(STDERR_FILENO)))
 
   private struct State {
-    var format = LogFormat.text
-    var identifier = ""
-    var journal: Int32 = -1
     var limiter = LogLimiter()
     var ring = LogRing()
     var suppressed: UInt64 = 0
@@ -27,7 +25,7 @@ package enum LogOutput {
 
   package static var level: Logger.Level { Logger.Level.allCases[severity.load(ordering: .relaxed)] }
   package static func change(level: Logger.Level) { severity.store(level.severity, ordering: .relaxed) }
-  package static var lostCount: UInt64 { lost.load(ordering: .relaxed) }
+  package static var lostCount: UInt64 { delivery.withLock { $0.lost } }
   package static var suppressedCount: UInt64 { state.withLock { $0.suppressed } }
   /// The last lines, oldest first.
   package static func recentLines() -> [String] { state.withLock { Array($0.ring.all) } }
@@ -45,10 +43,9 @@ package enum LogOutput {
       journal = pt_journal_open()
       if journal < 0 { format = .text }
     }
-    state.withLock { state in
-      state.format = format
-      state.identifier = identifier
-      state.journal = journal
+    let (form, socket) = (format, journal)
+    delivery.withLock {
+      $0 = LogDelivery(form, identifier: identifier, journal: socket, stderr: LineWriter(STDERR_FILENO))
     }
     LoggingSystem.bootstrap { label in LogRecorder(label: label) }
   }
@@ -88,27 +85,9 @@ package enum LogOutput {
   private static func put(_ lines: [LogLine]) {
     for line in lines {
       let text = line.text
-      let (format, identifier, journal) = state.withLock { state in
-        state.ring.append(text)
-        return (state.format, state.identifier, state.journal)
-      }
-      switch format {
-      case .json: writeLine(line.json)
-      case .journal:
-        let entry = line.journalEntry(identifier: identifier)
-        let result = pt_journal_send(journal, journalSocket, entry, entry.count)
-        // Journald restarts, or is not there: stderr leads to it, or to whoever looks.
-        if result == -EAGAIN { lost.add(1, ordering: .relaxed) } else if result < 0 { writeLine(text) }
-      case .auto, .text: writeLine(text)
-      }
+      state.withLock { $0.ring.append(text) }
+      delivery.withLock { $0.put(line, text: text) }
     }
-  }
-
-  /// One write per line, so that lines of several threads do not mix. What stderr does not take is lost.
-  private static func writeLine(_ line: String) {
-    let bytes = Array(line.utf8) + [UInt8(ascii: "\n")]
-    let count = bytes.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
-    if count != bytes.count { lost.add(1, ordering: .relaxed) }
   }
 
   private static func monotonic() -> UInt64 {

@@ -8,11 +8,12 @@ final class EventPump: Sendable {
   let batches: AsyncStream<[EngineEvent]>
   private let taken = DispatchSemaphore(value: 0)
 
-  init(_ engine: Engine) {
+  /// Errors: `thread_unavailable`.
+  init(_ engine: Engine) throws(ControlError) {
     let (stream, continuation) = AsyncStream<[EngineEvent]>.makeStream(bufferingPolicy: .unbounded)
     batches = stream
     let taken = taken
-    DedicatedThread.start("pilot-events") {
+    try DedicatedThread.start("pilot-events") {
       while true {
         let events = engine.waitForEvents(timeoutMilliseconds: -1)
         guard !events.isEmpty else { continue }

@@ -19,6 +19,8 @@ actor HostNames {
   private var report = ResolvedThread.Report()
   private var file: ResolverFile?
   private var fileProblem: ControlError?
+  /// Ends the wait of `start` for the first thing that is known of resolved.
+  private var becameKnown: AsyncStream<Void>.Continuation?
 
   /// The name that is asked for, and where it leads.
   private var subject: (name: String, address: IPv6Address)?
@@ -32,6 +34,8 @@ actor HostNames {
   private var logged: Set<String> = []
 
   private static let proofLimit = Duration.seconds(3)
+  /// So long a start waits for resolved, which may be starting, too.
+  private static let resolvedLimit = Duration.seconds(3)
 
   init(configuration: NodeConfiguration, interface: (name: String, index: UInt32), logger: Logger) {
     mode = configuration.dns
@@ -85,11 +89,27 @@ actor HostNames {
       if let fileProblem { throw fileProblem }
       return
     }
-    let thread = ResolvedThread(
-      index: interface.index, domains: ResolvedSettings.domains(isSearched: isSearched), insists: mode == .resolved)
-    self.thread = thread
-    reports = Task { for await report in thread.reports { take(report) } }
-    for _ in 0..<60 where report.state == .starting { try? await Task.sleep(for: .milliseconds(50)) }
+    let (known, becameKnown) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingOldest(1))
+    self.becameKnown = becameKnown
+    do {
+      let thread = try ResolvedThread(
+        index: interface.index, domains: ResolvedSettings.domains(isSearched: isSearched), insists: mode == .resolved)
+      self.thread = thread
+      reports = Task {
+        for await report in thread.reports { take(report) }
+        becameKnown.finish()
+      }
+    } catch {
+      guard mode == .auto else { throw error }
+      report.state = .failed(ResolvedMachine.Problem(name: error.code, text: error.message))
+      return logOnce(error.description)
+    }
+    let limit = Task {
+      guard (try? await Task.sleep(for: Self.resolvedLimit)) != nil else { return }
+      becameKnown.finish()
+    }
+    for await _ in known {}
+    limit.cancel()
     guard mode == .resolved, report.state != .configured else { return }
     throw ResolverAdvice.explain(report.state, interface: interface.name)
       ?? ControlError(
@@ -106,6 +126,7 @@ actor HostNames {
         metadata: ["times": "\(new.losses)"])
     }
     guard new.state != before.state else { return }
+    if new.state != .starting { becameKnown?.finish() }
     if new.state == .configured {
       logger.info(
         "systemd-resolved asks this node for names", metadata: ["domains": "\(domainText)"])

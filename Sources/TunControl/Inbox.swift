@@ -25,8 +25,9 @@ final class Inbox: Sendable {
   /// Each stream has one job under way at most, and there are fewer streams than this.
   private let jobs = Mailbox<InboxJob?>(limit: 4096)
 
-  init(_ settings: InboxSettings) {
-    DedicatedThread.start("pilot-inbox") { [jobs] in
+  /// Errors: `thread_unavailable`.
+  init(_ settings: InboxSettings) throws(ControlError) {
+    try DedicatedThread.start("pilot-inbox") { [jobs] in
       var keeper = InboxKeeper(settings)
       while true {
         var waiting = pollfd(fd: jobs.descriptor, events: Int16(POLLIN), revents: 0)

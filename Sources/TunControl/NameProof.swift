@@ -14,8 +14,13 @@ struct NameProof: Sendable, Equatable {
   static func run(_ name: String, expects address: IPv6Address, within limit: Duration) async -> NameProof {
     let start = Clock.now()
     let (answers, answer) = AsyncStream<String?>.makeStream(bufferingPolicy: .bufferingOldest(1))
-    DedicatedThread.start("pilot-proof") {
-      answer.yield(ask(name, expects: address))
+    do {
+      try DedicatedThread.start("pilot-proof") {
+        answer.yield(ask(name, expects: address))
+        answer.finish()
+      }
+    } catch {
+      answer.yield(error.message)
       answer.finish()
     }
     let timer = Task {

@@ -13,9 +13,7 @@ extension Netcheck {
     guard let network = DefaultGateway.network(family, except: "") else { return nil }
     async let upnp = RouterMapping.problem(at: network)
     var router = NetcheckReport.Router(gateway: network.server.address)
-    router.services = await withCheckedContinuation { continuation in
-      DedicatedThread.start("pilot-netcheck") { continuation.resume(returning: heard(from: network)) }
-    }
+    router.services = (try? await DedicatedThread.run("pilot-netcheck") { heard(from: network) }) ?? []
     if await upnp == nil { router.services.insert(.upnp) }
     return router
   }

@@ -149,7 +149,10 @@ extension Node {
     let before = observed
     observed = endpoint
     // A mapping ended although it was kept open: the measurement holds no more.
-    if isNewMapping, let outerAddress { (mappingLifetime, lifetimes[outerAddress]) = (nil, nil) }
+    if isNewMapping, let outerAddress {
+      mappingLifetime = nil
+      store.note(mappingLifetime: nil, behind: outerAddress)
+    }
     logger.info("socket seen by the beacon", metadata: ["endpoint": "\(endpoint)"])
     announce()
     if isNewMapping, before?.address != endpoint.address, Clock.now() > networkChangedAt + 10_000_000_000 {

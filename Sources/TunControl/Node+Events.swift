@@ -44,6 +44,7 @@ extension Node {
       walk(peer, .tick)
       choose(peer, .tick)
       if peer.relaysTold != relaysVersion { tellRelays(to: peer) }
+    case .socketRefused(let index, let target): refusePort(of: index, to: target)
     case .failing(let index):
       if let peer = peer(at: index) { feed(peer, .failing) }
     case .tooBig(let index, let size, let limit, let path):

@@ -13,9 +13,9 @@ import Telemetry
 import Wire
 
 extension Node {
-  /// Starts the gateway's thread.
-  func startGateway() {
-    let inbox = configuration.hasInbox ? makeInbox() : nil
+  /// Starts the gateway's thread, and that of the inbox. Errors: `thread_unavailable`.
+  func startGateway() throws(ControlError) {
+    let inbox = configuration.hasInbox ? try makeInbox() : nil
     self.inbox = inbox
     let keep: (@Sendable (InboxJob) -> Void)?
     if let inbox { keep = { inbox.post($0) } } else { keep = nil }
@@ -24,7 +24,7 @@ extension Node {
       takesTrustMessages: { [weak self] in
         self?.takesTrustMessages(of: $0) ?? false
       }, keep: keep)
-    DedicatedThread.start("pilot-gateway") { [gateway, requestStop, namespace] in
+    try DedicatedThread.start("pilot-gateway") { [gateway, requestStop, namespace] in
       do throws(LinkError) {
         // Its sockets are the overlay's.
         try namespace?.enter()
@@ -39,8 +39,8 @@ extension Node {
     }
   }
 
-  private func makeInbox() -> Inbox {
-    Inbox(
+  private func makeInbox() throws(ControlError) -> Inbox {
+    try Inbox(
       InboxSettings(
         path: configuration.inboxPath(home: ProcessEnvironment.all["HOME"]),
         isTrusted: { [store] in store.isTrusted($0) }, wall: { Clock.wall() },

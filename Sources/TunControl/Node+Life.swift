@@ -14,15 +14,15 @@ import Wire
 extension Node {
   /// Runs until `stop()` or until the worker ends. Returns the reason when it was not asked to end.
   package func run() async -> String? {
+    let pump: EventPump
     do {
-      try engine.start()
+      pump = try startThreads()
     } catch {
+      failure = error
       return error.message
     }
-    startGateway()
     if configuration.isRelay { tell(.setRelayLimit(configuration.relayLimit)) }
     let streams = Task { for await event in gateway.events { handle(event) } }
-    let pump = EventPump(engine)
     let events = Task {
       for await batch in pump.batches {
         handle(batch)
@@ -56,6 +56,7 @@ extension Node {
     isStopping = true
     notifier.stopping()
     timer?.cancel()
+    natSurvey?.cancel()
     keepRecentPeers()
     endWaiting()
     await hostNames.end()
@@ -68,15 +69,35 @@ extension Node {
     news.cancel()
     // The last of all: until here packets pass, and with a restart they wait from here on.
     tell(.stop)
-    await withCheckedContinuation { continuation in
-      DedicatedThread.start("pilot-join") { [engine] in
-        engine.join()
-        continuation.resume()
-      }
+    do {
+      try await DedicatedThread.run("pilot-join") { [engine] in engine.join() }
+    } catch {
+      // Nothing else runs any more that this could hold up.
+      engine.join()
     }
     _ = await events.value
     await rendezvous?.shutdown()
     return reason
+  }
+
+  /// The worker, who hands its events on, and the gateway. Errors: those of `Engine.start`, `thread_unavailable`; then
+  /// none of them runs.
+  private func startThreads() throws(ControlError) -> EventPump {
+    do {
+      try engine.start()
+    } catch {
+      throw ControlError(error)
+    }
+    do throws(ControlError) {
+      let pump = try EventPump(engine)
+      try startGateway()
+      return pump
+    } catch {
+      inbox?.stop()
+      tell(.stop)
+      engine.join()
+      throw error
+    }
   }
 
   /// Ends `run`.
@@ -216,7 +237,7 @@ extension Node {
         address: hostname == nil ? OverlayMapping.resolver : own)
     } catch {
       guard !isStopping else { return }
-      nameFailure = error
+      failure = error
       requestStop.yield(error.message)
     }
   }

@@ -18,19 +18,20 @@ extension Node {
 
   /// Asks the home beacon, for two minutes at most, from sockets of its own. One at a time.
   func surveyNAT() {
+    // One under way is about another network, or a beacon that is home no more.
+    natSurvey?.cancel()
+    natSurvey = nil
     guard !isStopping, let beacon = udpBeacon, beacon.isIPv4 else { return }
-    guard !isSurveyingNAT else {
-      isNATSurveyDue = true
-      return
-    }
-    isSurveyingNAT = true
-    isNATSurveyDue = false
     let machine = NATSurvey(beacon: beacon, local: lanAddresses, entropy: entropy.next())
-    let stream = SocketThread.start(machine, name: "pilot-survey", local: engine.localEndpoint.address)
-    Task {
-      for await (news, _) in stream where !isNATSurveyDue { learn(news) }
-      isSurveyingNAT = false
-      if isNATSurveyDue { surveyNAT() }
+    let stream: AsyncStream<(news: NATSurvey.News, fd: Int32)>
+    do {
+      stream = try SocketThread.start(machine, name: "pilot-survey", local: engine.localEndpoint.address)
+    } catch {
+      return goWithout(error)
+    }
+    natSurvey = Task {
+      for await (news, _) in stream where !Task.isCancelled { learn(news) }
+      if !Task.isCancelled { natSurvey = nil }
     }
   }
 
@@ -39,15 +40,14 @@ extension Node {
     case .translation(let found, let seen):
       outerAddress = seen.address
       // Measured before, and a mapping in use says when it is wrong: silence.
-      mappingLifetime = lifetimes[seen.address]
+      mappingLifetime = store.mappingLifetime(behind: seen.address)
       guard found != translation else { return }
       translation = found
       logger.info("nat", metadata: ["mapping": "\(found.word ?? "unknown")", "seen": "\(seen.address)"])
       tellOwnNetwork()
     case .lifetime(let lifetime):
       guard let lifetime, let outerAddress else { return }
-      if lifetimes.count >= 64 { lifetimes = [:] }
-      lifetimes[outerAddress] = lifetime
+      store.note(mappingLifetime: lifetime, behind: outerAddress)
       mappingLifetime = lifetime
       logger.info(
         "nat",
@@ -84,7 +84,7 @@ extension Node {
     [
       "mapping": JSONValue(translation.word),
       "mapping_seconds": mappingLifetime.map { JSONValue($0 / 1_000_000_000) } ?? .null,
-      "keepalive_seconds": JSONValue(keepaliveGap / 1_000_000_000), "measuring": JSONValue(isSurveyingNAT),
+      "keepalive_seconds": JSONValue(keepaliveGap / 1_000_000_000), "measuring": JSONValue(natSurvey != nil),
     ]
   }
 }

@@ -32,14 +32,19 @@ extension Node {
     guard let beacon = udpBeacon, beacon.isIPv4, transport.carrier == .udp, openings < Self.mostOpenings,
       !peer.isOpeningPorts, peers.values.count(where: { $0.openedEndpoint != nil }) < Engine.extraSockets
     else { return count("ports-refused") }
+    let machine = PortOpener(target: target, beacon: beacon, entropy: entropy.next())
+    let news: AsyncStream<(news: PortOpener.News, fd: Int32)>
+    do {
+      news = try SocketThread.start(machine, name: "pilot-ports", local: engine.localEndpoint.address) { news in
+        if case .won(let socket) = news { socket } else { nil }
+      }
+    } catch {
+      return goWithout(error)
+    }
     openings += 1
     peer.isOpeningPorts = true
     tally("ports-opened")
     logger.info("opening ports", metadata: ["peer": "\(peer.address)", "towards": "\(target)"])
-    let machine = PortOpener(target: target, beacon: beacon, entropy: entropy.next())
-    let news = SocketThread.start(machine, name: "pilot-ports", local: engine.localEndpoint.address) { news in
-      if case .won(let socket) = news { socket } else { nil }
-    }
     let node = peer.node
     Task {
       for await (news, fd) in news { heard(news, fd, of: node, from: target) }
@@ -68,6 +73,14 @@ extension Node {
       peer.openedEndpoint = target
       walk(peer, .portOpened(target))
     }
+  }
+
+  /// The worker could not take the socket: there is no port, and the path through it comes to nothing by itself.
+  func refusePort(of peer: PeerIndex, to target: Endpoint) {
+    count("ports-refused")
+    // The row may be another peer's by now.
+    guard let peer = nodesByIndex[peer].flatMap({ peers[$0] }), peer.openedEndpoint == target else { return }
+    peer.openedEndpoint = nil
   }
 
   /// The mapping dies with the path through it.

@@ -43,7 +43,7 @@ extension Node {
   /// A node that has no address yet because its rendezvous does not answer has started all the same: what waits for the
   /// overlay itself waits for `pilot-tun wait-online`.
   func becomeReady() {
-    guard directoryState != .connecting, nameFailure == nil else { return }
+    guard directoryState != .connecting, failure == nil else { return }
     if !isReady, !addresses.isEmpty {
       isReady = true
       // Official clients take the socket's being there for the node's being registered.

@@ -131,20 +131,25 @@ extension Node {
   func watchLink() {
     let (changes, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
     let logger = logger
-    DedicatedThread.start("pilot-network") {
-      do {
-        let watcher = try LinkWatcher()
-        let clock = pt_clock_watch()
-        var descriptors = [watcher.fd, clock]
-        while true {
-          let ready = pt_poll(&descriptors, clock < 0 ? 1 : 2, -1)
-          if ready & 2 != 0, pt_clock_watch_again(clock) < 0 { descriptors[1] = watcher.fd }
-          if try !watcher.drain().isEmpty || ready & 2 != 0 { continuation.yield() }
+    do {
+      try DedicatedThread.start("pilot-network") {
+        do {
+          let watcher = try LinkWatcher()
+          let clock = pt_clock_watch()
+          var descriptors = [watcher.fd, clock]
+          while true {
+            let ready = pt_poll(&descriptors, clock < 0 ? 1 : 2, -1)
+            if ready & 2 != 0, pt_clock_watch_again(clock) < 0 { descriptors[1] = watcher.fd }
+            if try !watcher.drain().isEmpty || ready & 2 != 0 { continuation.yield() }
+          }
+        } catch {
+          logger.warning("network changes are not noticed", error: error)
+          continuation.finish()
         }
-      } catch {
-        logger.warning("network changes are not noticed", error: error)
-        continuation.finish()
       }
+    } catch {
+      warnings.append("network changes are not noticed: \(error)")
+      return goWithout(error)
     }
     Task { for await _ in changes { scheduleLinkCheck() } }
   }

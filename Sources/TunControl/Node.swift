@@ -28,6 +28,7 @@ import Rendezvous
 import ServiceManager
 import Session
 import Synchronization
+import Telemetry
 import Traversal
 import Wire
 
@@ -62,8 +63,8 @@ package actor Node {
   var isStubRunning = false
   var stubProblem: ControlError?
   nonisolated let hostNames: HostNames
-  /// Why the node ended, when the operator insisted on a way to resolve names that does not work.
-  var nameFailure: ControlError?
+  /// Why the node could not start: no threads, or the operator insisted on a way to resolve names that does not work.
+  var failure: ControlError?
   var isReady = false
   /// The service manager was told that the start is over.
   var isStarted = false
@@ -107,13 +108,11 @@ package actor Node {
   /// Towards the first beacon, when links, addresses or routes changed last.
   var wayOut: WayOut?
 
-  // The NAT in front: what the survey found, here and on networks before, by outer address
+  // The NAT in front: what the survey found (on networks before: NodeStore)
   var translation = PortTranslation.unknown
   var mappingLifetime: UInt64?
-  var lifetimes: [IPv6Address: UInt64] = [:]
   var outerAddress: IPv6Address?
-  var isSurveyingNAT = false
-  var isNATSurveyDue = false
+  var natSurvey: Task<Void, Never>?
   /// Openings of ports under way, and when ports of peers were tried in the last minute.
   var openings = 0
   var sprayedAt: [UInt64] = []
@@ -213,6 +212,12 @@ package actor Node {
   /// in `drops`.
   func tell(_ command: EngineCommand) {
     if !engine.submit(command) { count("command-queue-full") }
+  }
+
+  /// Something that the node can do without had to: there is no thread for it.
+  func goWithout(_ error: ControlError) {
+    count("thread-unavailable")
+    logOnce("thread", error.message, fields: Logger.Metadata(describing: error))
   }
 
   /// Logs a cause once; further ones are only counted by the caller.

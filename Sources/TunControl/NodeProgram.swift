@@ -25,10 +25,28 @@ package enum NodeProgram {
     _ configuration: NodeConfiguration, environment: [String: String], isJSON: Bool = false,
     reread: @escaping @Sendable () throws -> NodeConfiguration, command: WrappedCommand? = nil
   ) async throws(ControlError) {
-    let passed = PassedDescriptors(environment: environment, process: getpid())
+    var passed = PassedDescriptors(environment: environment, process: getpid())
     let logger = Logger(label: "pilot-tun")
     let notifier = ServiceNotifier(environment: environment, process: getpid())
-    let signals = ProcessSignals.stream()
+    let record = StartRecord(&passed, notifier: notifier)
+    record?.begin(logger)
+    do {
+      try await run(
+        configuration, environment: environment, isJSON: isJSON, reread: reread, command: command, passed: passed,
+        notifier: notifier, logger: logger)
+    } catch {
+      record?.failed(error)
+      throw error
+    }
+    record?.endedAsAsked()
+  }
+
+  private static func run(
+    _ configuration: NodeConfiguration, environment: [String: String], isJSON: Bool,
+    reread: @escaping @Sendable () throws -> NodeConfiguration, command: WrappedCommand?, passed: PassedDescriptors,
+    notifier: ServiceNotifier, logger: Logger
+  ) async throws(ControlError) {
+    let signals = try ProcessSignals.stream()
     try refuseUnusable(configuration)
     let adminToken = try configuration.adminTokenFile.map { path throws(ControlError) in
       try AdminToken(path: path, credentials: Credentials(environment: environment))
@@ -44,6 +62,12 @@ package enum NodeProgram {
         configuration, kept: kept, logger: logger, group: group, namespace: command?.namespace)
     } catch {
       throw ControlError(error)
+    }
+    do {
+      try Watchdog.start(notifier, watching: parts.engine)
+    } catch {
+      await parts.rendezvous?.shutdown()
+      throw error
     }
     let node = Node(
       configuration: configuration, adminToken: adminToken, logger: logger, parts: parts, notifier: notifier,
@@ -66,7 +90,6 @@ package enum NodeProgram {
     }
     // A service manager clears the runtime directory by itself.
     if !notifier.isManaged { SocketGuard.start(path: configuration.controlSocket) }
-    Watchdog.start(notifier, watching: parts.engine)
     let listener = Task {
       for await signal in signals {
         switch signal {
@@ -95,7 +118,7 @@ package enum NodeProgram {
     await control.close()
     // What the last events and the last commands changed.
     parts.store.close()
-    if let failure = await node.nameFailure { throw failure }
+    if let failure = await node.failure { throw failure }
     if let reason {
       throw ControlError("node_failed", reason, hint: "the log above says more; the state directory keeps the identity")
     }
@@ -111,7 +134,9 @@ package enum NodeProgram {
     _ configuration: NodeConfiguration, node: Node, group: any EventLoopGroup, logger: Logger
   ) async throws(ControlError) -> MetricsServer? {
     guard let endpoint = configuration.metrics else { return nil }
-    let server = try await MetricsServer(endpoint, group: group) { await node.metrics() }
+    let server = try await MetricsServer(
+      endpoint, group: group, crowded: { Task { await node.count("metrics-connection-limit") } },
+      source: { await node.metrics() })
     logger.info("metrics", metadata: ["endpoint": "\(server.endpoint)"])
     return server
   }

@@ -42,12 +42,16 @@ package final class OverlayNamespace: Sendable {
     _ body: @escaping @Sendable () throws(LinkError) -> Value
   ) throws(LinkError) -> Value {
     let call = ThreadCall<Value>()
-    DedicatedThread.start("pilot-inside") {
-      do throws(LinkError) {
-        call.finish(.success(try body()))
-      } catch {
-        call.finish(.failure(error))
+    do {
+      try DedicatedThread.start("pilot-inside") {
+        do throws(LinkError) {
+          call.finish(.success(try body()))
+        } catch {
+          call.finish(.failure(error))
+        }
       }
+    } catch {
+      throw LinkError.failed("pthread_create", -EAGAIN, error.message)
     }
     return try call.wait().get()
   }

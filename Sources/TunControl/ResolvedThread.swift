@@ -23,11 +23,12 @@ final class ResolvedThread: Sendable {
   /// - Parameters:
   ///   - index: of our interface, which has carrier and its addresses.
   ///   - insists: also when it cannot be told whether resolved serves this network namespace.
-  init(index: UInt32, domains: [String], insists: Bool) {
+  /// - Throws: `thread_unavailable`.
+  init(index: UInt32, domains: [String], insists: Bool) throws(ControlError) {
     wake = pt_eventfd()
     let (stream, continuation) = AsyncStream<Report>.makeStream(bufferingPolicy: .bufferingNewest(64))
     reports = stream
-    DedicatedThread.start("pilot-resolved") { [self] in
+    try DedicatedThread.start("pilot-resolved") { [self] in
       var link = ResolvedLink(index: index, domains: domains, insists: insists)
       run(&link) { continuation.yield($0) }
       link.takeBack()

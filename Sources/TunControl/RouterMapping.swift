@@ -9,7 +9,7 @@ enum RouterMapping {
     guard let gateway = network.server.address.mappedIPv4, let local = network.local.mappedIPv4 else {
       return .failed("UPnP needs IPv4")
     }
-    return await onThread {
+    let call = { @Sendable () -> UPnPAnswer in
       switch request {
       case .map(let internalPort, let externalPort, _, let lifetime):
         var port = externalPort
@@ -24,6 +24,11 @@ enum RouterMapping {
         return pt_upnp_unmap(gateway, local, externalPort) == 0 ? .failed("given back") : .failed("not given back")
       }
     }
+    do {
+      return try await DedicatedThread.run("pilot-upnp", call)
+    } catch {
+      return .failed(error.message)
+    }
   }
 
   /// nil: there is such a router; else why not.
@@ -31,16 +36,14 @@ enum RouterMapping {
     guard let gateway = network.server.address.mappedIPv4, let local = network.local.mappedIPv4 else {
       return "no IPv4"
     }
-    return await onThread {
-      var problem = ProblemText()
-      let result = problem.fill { text, size in pt_upnp_find(gateway, local, text, size) }
-      return result == 0 ? nil : problem.text
-    }
-  }
-
-  private static func onThread<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
-    await withCheckedContinuation { continuation in
-      DedicatedThread.start("pilot-upnp") { continuation.resume(returning: body()) }
+    do {
+      return try await DedicatedThread.run("pilot-upnp") { () -> String? in
+        var problem = ProblemText()
+        let result = problem.fill { text, size in pt_upnp_find(gateway, local, text, size) }
+        return result == 0 ? nil : problem.text
+      }
+    } catch {
+      return error.message
     }
   }
 

@@ -8,15 +8,18 @@ import Traversal
 import Wire
 
 enum SocketThread {
-  /// What the machine tells, in order; the stream ends with it. `handsOver`: with which news a socket leaves the machine:
-  /// whoever reads it owns the descriptor, -1 with all other news.
+  /// What the machine tells, in order; the stream ends with it, and it with the stream: when nobody reads it any more, the
+  /// thread and its sockets go at once. `handsOver`: with which news a socket leaves the machine: whoever reads it owns the
+  /// descriptor, -1 with all other news. Errors: `thread_unavailable`.
   static func start<Machine: SocketMachine>(
     _ machine: Machine, name: String, local: IPv6Address,
     handsOver: @escaping @Sendable (Machine.News) -> Int? = { _ in nil }
-  ) -> AsyncStream<(news: Machine.News, fd: Int32)> {
+  ) throws(ControlError) -> AsyncStream<(news: Machine.News, fd: Int32)> {
     let (stream, continuation) = AsyncStream<(news: Machine.News, fd: Int32)>.makeStream()
-    DedicatedThread.start(name) {
-      let body = Body(machine: machine, local: local)
+    let end = EndSignal()
+    continuation.onTermination = { _ in end.give() }
+    try DedicatedThread.start(name) {
+      let body = Body(machine: machine, local: local, end: end)
       body.run { news in
         let fd = handsOver(news).map { body.take($0) } ?? -1
         if case .terminated = continuation.yield((news, fd)), fd >= 0 { close(fd) }
@@ -26,15 +29,25 @@ enum SocketThread {
     return stream
   }
 
+  /// Given once; whoever polls the descriptor sees it. Without descriptors (-1) the machine runs to its own end.
+  private final class EndSignal: Sendable {
+    let descriptor = pt_eventfd()
+
+    deinit { pt_close(descriptor) }
+    func give() { pt_eventfd_signal(descriptor) }
+  }
+
   private final class Body<Machine: SocketMachine> {
     private var machine: Machine
     private let local: IPv6Address
+    private let end: EndSignal
     /// By the machine's numbers; -1: not open.
     private var sockets: [Int32] = []
     private var family: Int32 = 6
     private var buffer = [UInt8](repeating: 0, count: 2048)
 
-    init(machine: Machine, local: IPv6Address) {
+    init(machine: Machine, local: IPv6Address, end: EndSignal) {
+      self.end = end
       self.machine = machine
       self.local = local
     }
@@ -53,9 +66,10 @@ enum SocketThread {
         if now >= deadline { perform(machine.tick(now), tell) }
         guard let next = machine.nextDeadline else { return }
         let wait = next > Clock.now() ? Int32(clamping: (next - Clock.now()) / 1_000_000 + 1) : 0
-        var polled = sockets.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        var polled = (sockets + [end.descriptor]).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         guard poll(&polled, nfds_t(polled.count), wait) > 0 else { continue }
-        for index in polled.indices where polled[index].revents != 0 { read(index, tell) }
+        if polled[sockets.count].revents != 0 { return }
+        for index in sockets.indices where polled[index].revents != 0 { read(index, tell) }
       }
     }
 

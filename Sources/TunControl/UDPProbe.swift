@@ -13,9 +13,8 @@ enum UDPProbe {
   /// Within little more than a second. Two answers are wanted: one may be late from before UDP was blocked.
   static func isAnswered(byAnyOf beacons: [Endpoint]) async -> Bool {
     guard !beacons.isEmpty else { return false }
-    return await withCheckedContinuation { continuation in
-      DedicatedThread.start("pilot-udp-probe") { continuation.resume(returning: asks(beacons)) }
-    }
+    // Without a thread nothing is known, and the node stays as it is.
+    return (try? await DedicatedThread.run("pilot-udp-probe") { asks(beacons) }) ?? false
   }
 
   private static func asks(_ beacons: [Endpoint]) -> Bool {

@@ -11,10 +11,11 @@ enum Watchdog {
   /// Signs of life in the time that the manager waits for one: the worker may miss two of them.
   private static let signs: UInt64 = 4
 
-  static func start(_ notifier: ServiceNotifier, watching engine: Engine) {
+  /// Errors: `thread_unavailable`; without signs of life the manager would kill the node.
+  static func start(_ notifier: ServiceNotifier, watching engine: Engine) throws(ControlError) {
     guard let limit = notifier.watchdogLimit else { return }
     let interval = limit / signs
-    DedicatedThread.start("pilot-watchdog") { [weak engine] in
+    try DedicatedThread.start("pilot-watchdog") { [weak engine] in
       var last = engine?.wakeUps ?? 0
       while let engine {
         // An idle worker sleeps: this wakes it, and it counts that.

@@ -87,13 +87,18 @@ package final class WrappedCommand: Sendable {
     let variables = environment.map { "\($0.key)=\($0.value)" }
     let resolver =
       configuration.dns == .off ? nil : CommandResolverFile.make(in: configuration.stateDirectory, logger: logger)
-    // The kernel takes the end of this thread for the end of the command's parent: it stays until the command is over.
-    DedicatedThread.start("pilot-command") { [self] in
-      let outcome = run(variables, resolver)
+    let finish = { @Sendable [self] (outcome: Outcome) in
       NamespaceProcesses.end(in: namespace.identity)
       phase.withLock { $0 = .over(outcome) }
       ended.finish()
       whenOver()
+    }
+    do {
+      // The kernel takes the end of this thread for the end of the command's parent: it stays until the command is over.
+      try DedicatedThread.start("pilot-command") { [self] in finish(run(variables, resolver)) }
+    } catch {
+      resolver?.remove()
+      finish(.refused(error, number: EAGAIN))
     }
   }
 

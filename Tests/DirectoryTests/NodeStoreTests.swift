@@ -186,6 +186,7 @@ struct NodeStoreTests {
   func records() throws {
     let temporary = TemporaryDirectory()
     let endpoint = try #require(Endpoint("[2001:db8::1]:4000"))
+    let outer = try #require(IPv6Address("192.0.2.1"))
     let record = PeerRecord(
       node: 77, publicKey: keyA, hostname: "agent-b", isPublic: true, networks: [0, 3], tags: ["swift"],
       version: "1.18.0", endpoints: [endpoint], isRelayOnly: true, lastSeen: 5, fetched: 6)
@@ -194,6 +195,9 @@ struct NodeStoreTests {
       store.note(record)
       store.noteEndpoint(endpoint, of: 77)
       store.note(own: OwnRegistration(registry: "r:1", node: 5, networks: [0, 3]))
+      store.note(mappingLifetime: 95_000_000_000, behind: outer)
+      store.note(mappingLifetime: 20_000_000_000, behind: IPv6Address(high: 0, low: 1))
+      store.note(mappingLifetime: nil, behind: IPv6Address(high: 0, low: 1))
       _ = store.changeTrust { $0.settle(77, now: 8) }
       for node: UInt32 in [77, 78, 79] { store.noteRelay(node, true) }
       _ = store.changeTrust { $0.settle(79, now: 8) }
@@ -209,6 +213,8 @@ struct NodeStoreTests {
     #expect(store.node(named: "agent-b") == 77)
     #expect(store.lastEndpoints(of: 77) == [endpoint])
     #expect(store.ownRegistration == OwnRegistration(registry: "r:1", node: 5, networks: [0, 3]))
+    #expect(store.mappingLifetime(behind: outer) == 95_000_000_000)
+    #expect(store.mappingLifetime(behind: IPv6Address(high: 0, low: 1)) == nil)
     #expect(store.isTrusted(77))
     #expect(!store.isTrusted(78))
     #expect(store.relays == [77], "trusted, and relaying when last heard")

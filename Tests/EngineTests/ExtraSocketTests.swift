@@ -41,6 +41,11 @@ import Wire
     return pt_udp_local(socket.fd, &raw) == 0 && Endpoint(raw) == socket.endpoint
   }
 
+  /// Rows whose socket was refused since the last call.
+  private func refusedSockets(_ station: Station) -> [PeerIndex] {
+    station.events.takeAll().compactMap { if case .socketRefused(let index, _) = $0 { index } else { nil } }
+  }
+
   @Test("data, control frames and datagrams to the endpoint leave by it; what others get does not")
   func leaves() throws {
     let (a, b, c) = (try Station(node: 1), try Station(node: 2), try Station(node: 3))
@@ -100,6 +105,7 @@ import Wire
     let nobody = try open()
     a.order(.adoptSocket(200, nobody.fd, to: there))
     #expect(!isOpen(nobody), "no such row")
+    #expect(refusedSockets(a) == [200], "and whoever opened it hears so")
     var sockets: [Socket] = []
     for row in 0..<UInt32(Engine.extraSockets) {
       a.order(.addPeer(row, node: 10 + row))
@@ -111,9 +117,11 @@ import Wire
     let tooMany = try open()
     a.order(.addPeer(100, node: 100), .adoptSocket(100, tooMany.fd, to: there))
     #expect(!isOpen(tooMany))
+    #expect(refusedSockets(a) == [100])
     let next = try open()
     a.order(.adoptSocket(3, next.fd, to: there))
     #expect(!isOpen(sockets[3]) && isOpen(next))
+    #expect(refusedSockets(a).isEmpty)
     a.order(.removePeer(UInt32(Engine.extraSockets - 1)))
     #expect(!isOpen(sockets[Engine.extraSockets - 1]) && a.worker.extras.end == Engine.extraSockets - 1)
     for row in 0..<UInt32(Engine.extraSockets - 1) { a.order(.releaseSocket(row)) }

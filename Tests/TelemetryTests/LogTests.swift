@@ -91,6 +91,96 @@ struct LogTests {
   }
 }
 
+@Suite("Log lines for a reader that does not read")
+struct LineWriterTests {
+  enum Kind: CaseIterable { case pipe, pipeOfOthers, socket, terminal }
+
+  /// Both ends, the first to read from.
+  private func ends(_ kind: Kind) throws -> (reader: Int32, writer: Int32) {
+    var pair: [Int32] = [-1, -1]
+    switch kind {
+    case .pipe, .pipeOfOthers: try #require(pipe(&pair) == 0)
+    case .socket: try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0)
+    case .terminal:
+      pair[0] = open("/dev/ptmx", O_RDWR | O_NOCTTY)
+      var number: Int32 = 0
+      // TIOCSPTLCK: not locked. TIOCGPTN: its number. Both from asm-generic/ioctls.h.
+      try #require(pair[0] >= 0 && ioctl(pair[0], 0x4004_5431, &number) == 0)
+      try #require(ioctl(pair[0], 0x8004_5430, &number) == 0)
+      pair[1] = open("/dev/pts/\(number)", O_RDWR | O_NOCTTY)
+      try #require(pair[1] >= 0)
+    }
+    return (pair[0], pair[1])
+  }
+
+  private func drain(_ descriptor: Int32) -> [UInt8] {
+    var all: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 65_536)
+    var question = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    while poll(&question, 1, 0) == 1, question.revents & Int16(POLLIN) != 0 {
+      let count = read(descriptor, &chunk, chunk.count)
+      guard count > 0 else { break }
+      all += chunk[..<count]
+    }
+    return all
+  }
+
+  // A writer that waits would do so for ever: the descriptors are as a program inherits them, blocking.
+  @Test(
+    "nothing waits, what was taken is whole lines, and the first line that is taken again says how many were not",
+    arguments: Kind.allCases)
+  func full(kind: Kind) throws {
+    let (reader, writer) = try ends(kind)
+    defer {
+      close(reader)
+      close(writer)
+    }
+    var delivery = LogDelivery(
+      .text, identifier: "t", journal: -1, stderr: LineWriter(writer, mayReopen: kind != .pipeOfOthers))
+    func line(_ number: Int) -> LogLine {
+      // Of all lengths, also such as a pipe does not take at once.
+      let rest = String(repeating: "x", count: number % 7 == 0 ? 9000 : number % 300)
+      return LogLine(level: .info, label: "t", message: "\(number) \(rest).", metadata: [:], time: 0)
+    }
+    var number = 0
+    while delivery.lost < 3 {
+      number += 1
+      delivery.put(line(number), text: line(number).text)
+      try #require(number < 100_000, "it takes everything")
+    }
+    let lost = delivery.lost
+    let before = drain(reader)
+    delivery.put(line(number + 1), text: line(number + 1).text)
+    let after = String(decoding: drain(reader), as: UTF8.self)
+    let lines = (String(decoding: before, as: UTF8.self) + after).split(whereSeparator: \.isNewline)
+    // A note is shorter than most lines: it may fit where they did not.
+    let notes = lines.compactMap { $0.firstMatch(of: /lost (\d+) lines.* lost=\1$/).flatMap { UInt64($0.1) } }
+    let cut = lines.count { !$0.hasPrefix("1970-01-01T") || !($0.hasSuffix(".") || $0.contains("lost=")) }
+    #expect(lines.count > 5 && cut <= lost, "what was cut off is lost")
+    #expect(notes.reduce(0, +) == lost, "\(notes)")
+    let last = lines.last.map { $0.prefix(60) } ?? ""
+    #expect(last.hasPrefix("1970-01-01T") && last.contains(" \(number + 1) "), "\(last)")
+    #expect(delivery.lost == lost, "the note is not one of them")
+  }
+
+  @Test("a file is written where it ends, not over its beginning")
+  func file() throws {
+    let path = "/tmp/pilot-line-writer-\(getpid())"
+    let descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    defer {
+      close(descriptor)
+      unlink(path)
+    }
+    _ = write(descriptor, "before\n", 7)
+    var writer = LineWriter(descriptor)
+    let isTaken = writer.write("line")
+    #expect(isTaken)
+    var bytes = [UInt8](repeating: 0, count: 64)
+    let count = pread(descriptor, &bytes, bytes.count, 0)
+    #expect(String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self) == "before\nline\n")
+  }
+}
+
 @Suite("Exposition")
 struct ExpositionTests {
   let families = [

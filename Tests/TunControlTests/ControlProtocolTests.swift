@@ -46,8 +46,10 @@ private struct Fixture {
 
   /// Blocking calls belong on a thread of their own: the server runs in this process.
   func onThread<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
-    await withCheckedContinuation { continuation in
-      DedicatedThread.start("test-client") { continuation.resume(returning: body()) }
+    do {
+      return try await DedicatedThread.run("test-client", body)
+    } catch {
+      fatalError("\(error)")
     }
   }
 

@@ -6,6 +6,7 @@ import Glibc
 import JSON
 import NIOCore
 import NIOPosix
+import Synchronization
 import Telemetry
 import Testing
 import Wire
@@ -128,23 +129,35 @@ struct MetricsTests {
 @Suite("Page of metrics")
 struct MetricsServerTests {
   /// Sends the bytes and returns everything until the other end closes, or `seconds` of silence.
-  private static func talk(_ endpoint: Endpoint, _ text: String, seconds: Int = 5) async -> String {
-    await withCheckedContinuation { continuation in
-      DedicatedThread.start("test-client") {
-        let descriptor = connection(endpoint)
-        defer { close(descriptor) }
-        var limit = timeval(tv_sec: seconds, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        _ = send(descriptor, text, text.utf8.count, Int32(MSG_NOSIGNAL))
-        var all: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 16 * 1024)
-        while true {
-          let count = read(descriptor, &chunk, chunk.count)
-          guard count > 0 else { break }
-          all += chunk[..<count]
-        }
-        continuation.resume(returning: String(decoding: all, as: UTF8.self))
-      }
+  private static func talk(_ endpoint: Endpoint, _ text: String, seconds: Int = 5) async throws -> String {
+    try await DedicatedThread.run("test-client") {
+      let descriptor = connection(endpoint)
+      defer { close(descriptor) }
+      return talk(descriptor, text, seconds: seconds)
+    }
+  }
+
+  /// On a connection that stays open. Blocks.
+  private static func talk(_ descriptor: Int32, _ text: String, seconds: Int = 5) -> String {
+    var limit = timeval(tv_sec: seconds, tv_usec: 0)
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    _ = send(descriptor, text, text.utf8.count, Int32(MSG_NOSIGNAL))
+    var all: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 16 * 1024)
+    while true {
+      let count = read(descriptor, &chunk, chunk.count)
+      guard count > 0 else { break }
+      all += chunk[..<count]
+    }
+    return String(decoding: all, as: UTF8.self)
+  }
+
+  /// Whether the other end has closed it; waits for that until then.
+  private static func isClosed(_ descriptor: Int32, within milliseconds: Int32) async throws -> Bool {
+    try await DedicatedThread.run("test-client") {
+      var question = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      var byte: UInt8 = 0
+      return poll(&question, 1, milliseconds) == 1 && recv(descriptor, &byte, 1, Int32(MSG_PEEK)) <= 0
     }
   }
 
@@ -168,12 +181,18 @@ struct MetricsServerTests {
   }
 
   private func serving(
-    timeLimit: TimeAmount = .seconds(5), _ body: (Endpoint) async throws -> Void
+    timeLimit: TimeAmount = .seconds(5), restLimit: TimeAmount = .seconds(60),
+    crowded: @escaping @Sendable () -> Void = {}, before: @escaping @Sendable () async -> Void = {},
+    _ body: (Endpoint) async throws -> Void
   ) async throws {
     let family = MetricFamily(MetricDeclaration("a", .counter, ["b"], help: "c."), [(["d"], 1)])
     let server = try await MetricsServer(
       Endpoint(address: IPv6Address(mappedIPv4: 0x7F00_0001), port: 0), group: MultiThreadedEventLoopGroup.singleton,
-      timeLimit: timeLimit, source: { return [family] })
+      timeLimit: timeLimit, restLimit: restLimit, crowded: crowded,
+      source: {
+        await before()
+        return [family]
+      })
     do {
       try await body(server.endpoint)
     } catch {
@@ -187,44 +206,93 @@ struct MetricsServerTests {
   func requests() async throws {
     try await serving { endpoint in
       let rest = " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-      let get = await Self.talk(endpoint, "GET /metrics?a=b\(rest)\r\n")
+      let get = try await Self.talk(endpoint, "GET /metrics?a=b\(rest)\r\n")
       #expect(get.hasPrefix("HTTP/1.1 200") && get.hasSuffix("# TYPE a_total counter\na_total{b=\"d\"} 1\n"), "\(get)")
       #expect(get.contains("text/plain; version=0.0.4"))
-      let open = await Self.talk(
+      let open = try await Self.talk(
         endpoint, "GET /metrics\(rest)Accept: application/openmetrics-text; version=1.0.0\r\n\r\n")
       #expect(
         open.contains("application/openmetrics-text") && open.hasSuffix("# TYPE a counter\na_total{b=\"d\"} 1\n# EOF\n")
       )
-      let head = await Self.talk(endpoint, "HEAD /metrics\(rest)\r\n")
+      let head = try await Self.talk(endpoint, "HEAD /metrics\(rest)\r\n")
       #expect(head.hasPrefix("HTTP/1.1 200") && head.hasSuffix("\r\n\r\n") && !head.contains("a_total"))
-      let twice = await Self.talk(endpoint, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics\(rest)\r\n")
+      let twice = try await Self.talk(endpoint, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics\(rest)\r\n")
       #expect(twice.components(separatedBy: "HTTP/1.1 200").count == 3, "pipelined: \(twice)")
-      #expect(await Self.talk(endpoint, "GET /\(rest)\r\n").hasPrefix("HTTP/1.1 404"))
-      #expect(await Self.talk(endpoint, "POST /metrics\(rest)Content-Length: 0\r\n\r\n").hasPrefix("HTTP/1.1 405"))
-      #expect(await Self.talk(endpoint, "PUT /metrics\(rest)Content-Length: 3\r\n\r\nabc").contains("200") == false)
-      #expect(await Self.talk(endpoint, "rubbish\r\n\r\n").contains("200") == false)
+      #expect(try await Self.talk(endpoint, "GET /\(rest)\r\n").hasPrefix("HTTP/1.1 404"))
+      #expect(try await Self.talk(endpoint, "POST /metrics\(rest)Content-Length: 0\r\n\r\n").hasPrefix("HTTP/1.1 405"))
+      #expect(try await Self.talk(endpoint, "PUT /metrics\(rest)Content-Length: 3\r\n\r\nabc").contains("200") == false)
+      #expect(try await Self.talk(endpoint, "rubbish\r\n\r\n").contains("200") == false)
       let long =
         "GET /metrics HTTP/1.1\r\n" + String(repeating: "X: \(String(repeating: "y", count: 1000))\r\n", count: 200)
-      #expect(await Self.talk(endpoint, long).contains("200 OK") == false)
+      #expect(try await Self.talk(endpoint, long).contains("200 OK") == false)
     }
   }
 
-  @Test("who is slow is cut off, and connections have a limit")
-  func limits() async throws {
+  private static let kept = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+  private static let last = "GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n"
+
+  @Test("who is slow with a request is cut off, with the first as with the next one; who rests may do so for longer")
+  func slow() async throws {
     try await serving(timeLimit: .milliseconds(400)) { endpoint in
       let start = ContinuousClock.now
-      let slow = await Self.talk(endpoint, "GET /metrics HTTP/1.1\r\nX: ")
+      let slow = try await Self.talk(endpoint, "GET /metrics HTTP/1.1\r\nX: ")
       #expect(slow.isEmpty && ContinuousClock.now - start < .seconds(4))
+      let kept = Self.connection(endpoint)
+      defer { close(kept) }
+      _ = Self.talk(kept, Self.kept, seconds: 1)
+      #expect(try await !Self.isClosed(kept, within: 0), "it rests")
+      _ = send(kept, "GET /met", 8, Int32(MSG_NOSIGNAL))
+      #expect(try await Self.isClosed(kept, within: 4000), "half a request")
     }
-    try await serving { endpoint in
+    try await serving(restLimit: .milliseconds(300)) { endpoint async throws in
+      let kept = Self.connection(endpoint)
+      defer { close(kept) }
+      #expect(Self.talk(kept, Self.kept, seconds: 4).contains("200 OK"))
+      #expect(try await Self.isClosed(kept, within: 0), "rested for too long")
+    }
+  }
+
+  @Test("connections that ask for nothing make room for those that do, the longest silent one first, and are counted")
+  func crowd() async throws {
+    let crowded = Mutex(0)
+    try await serving(crowded: { crowded.withLock { $0 += 1 } }) { endpoint async throws in
+      // The first has had an answer since: it is not the one that was silent for the longest time.
       let held = (0..<MetricsServer.connectionLimit).map { _ in Self.connection(endpoint) }
+      defer { for descriptor in held { close(descriptor) } }
       #expect(held.allSatisfy { $0 >= 0 })
-      let request = "GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n"
-      #expect(await Self.talk(endpoint, request).isEmpty, "one too many")
-      for descriptor in held { close(descriptor) }
-      var answer = ""
-      for _ in 0..<50 where answer.isEmpty { answer = await Self.talk(endpoint, request) }
-      #expect(answer.contains("200 OK"))
+      #expect(
+        try await DedicatedThread.run("test-client") { Self.talk(held[0], Self.kept, seconds: 1) }.contains("200"))
+      #expect(try await Self.talk(endpoint, Self.last).contains("200 OK"))
+      #expect(try await Self.isClosed(held[1], within: 4000))
+      for descriptor in [held[0]] + held[2...] { #expect(try await !Self.isClosed(descriptor, within: 0)) }
+      #expect(crowded.withLock { $0 } == 1)
+    }
+  }
+
+  @Test("where all are being answered, one more is turned away and counted")
+  func busy() async throws {
+    let crowded = Mutex(0)
+    let (mayGoOn, goOn) = AsyncStream<Void>.makeStream()
+    try await serving(crowded: { crowded.withLock { $0 += 1 } }, before: { for await _ in mayGoOn {} }) { endpoint in
+      var asking: [Int32] = []
+      defer { for descriptor in asking { close(descriptor) } }
+      func ask() {
+        asking.append(Self.connection(endpoint))
+        _ = send(asking[asking.count - 1], Self.last, Self.last.utf8.count, Int32(MSG_NOSIGNAL))
+      }
+      for _ in 0..<MetricsServer.connectionLimit { ask() }
+      // One whose request the server has not seen yet may make room for this one, and this one then is as they are.
+      var isTurnedAway = false
+      for _ in 0..<8 where !isTurnedAway {
+        ask()
+        isTurnedAway = try await Self.isClosed(asking[asking.count - 1], within: 500)
+      }
+      #expect(isTurnedAway)
+      goOn.finish()
+      let open = asking
+      let answers = try await DedicatedThread.run("test-client") { open.map { Self.talk($0, "") } }
+      #expect(answers.count { $0.contains("200 OK") } == MetricsServer.connectionLimit, "\(answers)")
+      #expect(crowded.withLock { $0 } == asking.count - MetricsServer.connectionLimit)
     }
   }
 
