@@ -116,6 +116,7 @@ package enum WorkerCounter: Int, CaseIterable, Sendable {
   case tunWrittenSegments
   case sentTrains
   case sentFrames
+  case sentTwice
   case sentPlainly
   case sendCalls
   case receiveCalls
@@ -140,6 +141,7 @@ package enum WorkerCounter: Int, CaseIterable, Sendable {
     case .tunWrittenSegments: "tun-written-segments"
     case .sentTrains: "sent-trains"
     case .sentFrames: "sent-frames"
+    case .sentTwice: "sent-twice"
     case .sentPlainly: "sent-plainly"
     case .sendCalls: "send-calls"
     case .receiveCalls: "receive-calls"

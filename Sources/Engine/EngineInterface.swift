@@ -69,6 +69,9 @@ package enum EngineCommand: Sendable {
   /// From 1280 on, larger packets hear Packet Too Big with it; below, packets up to 1280 bytes travel as two frames.
   /// Superpackets are cut so that each segment fits. `setPath` forgets it: tell it again after that.
   case setPathLimit(PeerIndex, Int)
+  /// The relay that frames to the peer could go through, nil: none. After a rest the first frames of a direct path go
+  /// through it as well (`RestedPath`).
+  case setFallback(PeerIndex, Endpoint?)
   /// Installs a session. `current`: send under it from now on (what is staged leaves at once); else receive only.
   /// At most 3 sessions per peer are held; the oldest non-current one gives way. The worker owns `context` from now on.
   case install(PeerIndex, SessionID, context: AEADContext, sendPrefix: UInt32, current: Bool)
@@ -126,7 +129,8 @@ extension EngineCommand {
   var isToldOnce: Bool {
     switch self {
     case .setLocal, .setRelays, .setRelayLimit, .setRelaying, .addPeer, .removePeer, .setPath, .setAdmission,
-      .setRefusal, .setRawIPv6, .setSplitPackets, .setPathLimit, .promote, .retire, .setStreaming, .tapDatagrams,
+      .setRefusal, .setRawIPv6, .setSplitPackets, .setPathLimit, .setFallback, .promote, .retire, .setStreaming,
+      .tapDatagrams,
       .disableOffload, .releaseSocket, .stop:
       true
     // Keys and sockets are given back when they are not taken, flows are told again, packets and frames may be lost.

@@ -62,6 +62,9 @@ struct PeerRow {
   var lastOnPath: UInt64
   /// Largest inner frame that the path takes; 0: the interface's MTU. Control reads it, too.
   var innerMTU: UInt64
+  /// The relay behind a direct path, and which frames go through it as well; port 0: there is none.
+  var fallback: pt_endpoint
+  var rested: RestedPath
 }
 
 /// One session of a peer: a key, the own nonce, the peer's nonces. All-zero bytes are a free row.

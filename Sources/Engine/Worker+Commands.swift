@@ -34,6 +34,8 @@ extension Worker {
       flushStage(index)
     case .setSplitPackets(let index, let takes): withRow(index) { $0.takesSplitPackets = takes }
     case .setPathLimit(let index, let limit): setPathLimit(index, limit)
+    case .setFallback(let index, let relay):
+      withRow(index) { $0.fallback = relay.map { pt_endpoint($0) } ?? pt_endpoint() }
     case .setStreaming(let index, let isStreaming): withRow(index) { $0.hasStreams = isStreaming }
     case .setFlow(let flow): translations.set(flow)
     case .endFlow(let id): translations.end(id)

@@ -406,7 +406,11 @@ extension Worker {
     let isResumed = now &- row.pointee.lastSend > Self.second
     // Before control is told: it reads this at once.
     row.pointee.lastSend = now
-    if isResumed { tellResumed(index) }
+    guard isResumed else { return }
+    if row.pointee.path == .direct, row.pointee.fallback.port != 0, row.pointee.takesRawIPv6 {
+      row.pointee.rested.resume(now: now, lastOnPath: row.pointee.lastOnPath)
+    }
+    tellResumed(index)
   }
 
   @inline(never)

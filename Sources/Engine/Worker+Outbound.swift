@@ -247,6 +247,30 @@ extension Worker {
     counters.count(.sentFrames)
   }
 
+  /// The sealed frame whose inner bytes begin at `inner` goes through the relay as well, while nobody knows whether the
+  /// path still leads anywhere.
+  @inline(never)
+  mutating func sendTwice(
+    _ inner: UnsafeMutableRawPointer, length: Int, index: PeerIndex, row: UnsafeMutablePointer<PeerRow>
+  ) {
+    guard row.pointee.path == .direct, row.pointee.rested.takesFrame(now: now, lastOnPath: row.pointee.lastOnPath)
+    else { return }
+    let frame = inner - SealedFrame.headerSize
+    let count = SealedFrame.overhead &+ length
+    let size = RelayHeader.relaySize &+ count
+    var place = trains.reserve(peer: index, to: row.pointee.fallback, socket: 0, size: size)
+    if place == nil {
+      // The frame has left then, but its bytes are where they were.
+      flushTrains()
+      place = trains.reserve(peer: index, to: row.pointee.fallback, socket: 0, size: size)
+    }
+    guard let copy = place else { return }
+    // They may overlap: the bytes move before the header is written.
+    (copy + RelayHeader.relaySize).copyMemory(from: frame, byteCount: count)
+    RelayHeader.writeRelay(to: copy, source: node, destination: row.pointee.node)
+    counters.count(.sentTwice)
+  }
+
   // MARK: - Not sent
 
   mutating func stagePacket(_ base: UnsafeRawPointer, length: Int, node: UInt32) {

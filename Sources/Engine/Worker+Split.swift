@@ -27,6 +27,7 @@ extension Worker {
     }
     guard let inner = beginFrame(length, index: index, row: row, session: session) else { return false }
     sealFrame(inner, from: packet, length: length, session: session)
+    if row.pointee.rested.left > 0 { sendTwice(inner, length: length, index: index, row: row) }
     return true
   }
 
@@ -46,6 +47,7 @@ extension Worker {
       inner.storeBytes(of: SplitFrame.firstByte &+ (start == 0 ? 0 : 1), as: UInt8.self)
       (inner + SplitFrame.headerSize).copyMemory(from: packet + start, byteCount: count)
       sealFrame(inner, from: inner, length: size, session: session)
+      if row.pointee.rested.left > 0 { sendTwice(inner, length: size, index: index, row: row) }
       start &+= count
     }
     counters.count(.splitPackets)

@@ -120,6 +120,8 @@ extension VirtualPeer {
   /// A genuine answer of the peer's handshake came directly, or through the relay (nil).
   func heard(_ from: Endpoint?) {
     if let from { node.contacts.prove(from) }
+    // Who is answered ahead of the directory is reached through the relay at once.
+    if record == nil { walk(.beacon(isAvailable: node.beacon != nil)) }
     walk(.handshakeHeard(from))
   }
 

@@ -36,6 +36,8 @@ package final class VirtualPeer {
   /// The worker's counters: the last packet of a program that left, the last newest frame that came by the path.
   var lastOffered: UInt64 = 0
   var lastOnPath: UInt64 = 0
+  /// Which frames go through the relay as well.
+  private var rested = RestedPath()
   private var isSessionUp = false
   /// When a program last sent or got something.
   private(set) var lastUse: UInt64 = 0
@@ -81,6 +83,7 @@ package final class VirtualPeer {
     isSessionUp = false
     lastOffered = 0
     lastOnPath = 0
+    rested = RestedPath()
     staged = []
     record = nil
     isResolving = false
@@ -143,7 +146,11 @@ package final class VirtualPeer {
     let hasRested = node.now > lastOffered + 1_000_000_000
     lastSend = node.now
     lastOffered = node.now
+    if hasRested { rested.resume(now: node.now, lastOnPath: lastOnPath) }
     transmitOnPath(payload)
+    if case .direct = path.path, rested.left > 0, rested.takesFrame(now: node.now, lastOnPath: lastOnPath) {
+      sendRelayed(payload)
+    }
     if hasRested { walk(.tick) }
   }
 

@@ -46,6 +46,7 @@ extension Node {
 
   /// Tells the worker when the path, or the relay behind it, changed.
   func publishPath(of peer: PeerState) {
+    publishFallback(of: peer)
     let path: EnginePath
     switch peer.path.path {
     case .none: path = .none
@@ -69,6 +70,14 @@ extension Node {
       if peer.handshake.isConfirmed { store.noteEndpoint(endpoint, of: peer.node) }
       if !isNear(endpoint.address) { steer(.peerReached) }
     }
+  }
+
+  /// Tells the worker which relay frames of a direct path may take as well.
+  func publishFallback(of peer: PeerState) {
+    let relay = configuration.isRelayOnly || peer.record.isRelayOnly ? nil : relayEndpoint(to: peer)
+    guard relay != peer.engineFallback else { return }
+    peer.engineFallback = relay
+    tell(.setFallback(peer.index, relay))
   }
 
   // MARK: Candidates

@@ -63,8 +63,20 @@ extension Node {
     pings[sequence] = OutstandingPing(
       node: peer.node, mark: mark, count: count, sentAt: Clock.now(), probe: probe, relay: relay,
       waiter: waiter)
-    sendControl(packet.encoded(), to: peer, path: path)
+    let frame = packet.encoded()
+    sendControl(frame, to: peer, path: path)
+    // As packets of programs after a rest; the first answer counts.
+    if waiter != nil, hasRested(peer), let relay = relayEndpoint(to: peer) {
+      sendControl(frame, to: peer, path: .relay(beacon: relay))
+    }
     return sequence
+  }
+
+  /// Nobody knows whether the direct path still leads anywhere.
+  private func hasRested(_ peer: PeerState) -> Bool {
+    guard case .direct = peer.enginePath, peer.handshake.isAnnouncing else { return false }
+    let lastOnPath = engine.statistics(of: peer.index).lastOnPath
+    return lastOnPath != 0 && Clock.now() > lastOnPath + RestedPath.rest
   }
 
   func receivePong(_ packet: PilotPacket, from peer: PeerState, by arrival: Arrival) {

@@ -127,6 +127,7 @@ extension Node {
       for case .beacon(let endpoint) in ownRelays { add(.beacon(endpoint)) }
     }
     choose(peer, .ways(Array(ways.prefix(RelayChoice.Limits.most))))
+    publishFallback(of: peer)
     walk(peer, .beacon(isAvailable: relayEndpoint(to: peer) != nil))
   }
 

@@ -88,6 +88,7 @@ extension WorkerCounter {
     case .tunWrittenSegments: "Packets handed to programs, before they were joined to superpackets."
     case .sentTrains: "Trains of frames sent with one UDP_SEGMENT datagram."
     case .sentFrames: "Sealed frames sent."
+    case .sentTwice: "Frames sent through the relay as well, as the direct path had rested."
     case .sentPlainly: "Trains sent again frame by frame after an offload failed."
     case .sendCalls: "System calls that send (sendmmsg)."
     case .receiveCalls: "System calls that receive (recvmmsg)."

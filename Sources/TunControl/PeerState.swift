@@ -37,6 +37,8 @@ final class PeerState {
   var handshakeTries = 0
   /// As told to the worker.
   var enginePath = EnginePath.none
+  /// The relay behind the path, as told to the worker.
+  var engineFallback: Endpoint?
   /// The peer opened the tunnel.
   var hasCome = false
   /// What keeps the peer from working, for `status`; with the advice.

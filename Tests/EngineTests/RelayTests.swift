@@ -54,6 +54,57 @@ import Wire
     #expect(line.relay.counters.value(.receivedFrames) == 0 && line.relay.counters.value(.sentFrames) == 0)
   }
 
+  @Test("after a rest the first frames go directly and through the relay, and one of them arrives")
+  func twice() throws {
+    let line = try Line()
+    let stations = [(line.a, line.b), (line.b, line.a)]
+    for (station, other) in stations {
+      station.order(.setPath(0, .direct(other.endpoint)), .setFallback(0, line.relay.endpoint))
+    }
+    func exchange(_ count: Int) -> UInt64 {
+      let before = line.a.counters.value(.sentTwice)
+      for number in 0..<count { line.a.queue(line.packet(600, number)) }
+      line.a.readKernel()
+      return line.a.counters.value(.sentTwice) - before
+    }
+    // Nothing came by the path yet: the handshake has just found it.
+    #expect(exchange(1) == 0)
+    line.b.fromWire()
+    line.b.fromKernel(Model.udp(line.b.address, line.a.address, payload: [1]))
+    line.a.fromWire()
+    #expect(exchange(1) == 0)
+    line.b.fromWire()
+    #expect(line.b.toKernel().count == 2)
+
+    // A rest, and the way is closed meanwhile: what was sent directly is taken from b's socket and lost.
+    let past = line.a.worker.store.rows[0].lastOnPath - 30_000_000_000
+    line.a.worker.store.rows[0].lastOnPath = past
+    line.a.worker.store.rows[0].lastSend = past
+    #expect(exchange(20) == 20, "more than there are trains")
+    line.relay.fromWire(20)
+    let refused = line.b.counters.value(.replayed)
+    line.b.fromWire(40)
+    let arrived = line.b.toKernel().map(\.packet)
+    let sent = (0..<20).map { line.packet(600, $0) }
+    expectSame(arrived.sorted { $0.lexicographicallyPrecedes($1) }, sent.sorted { $0.lexicographicallyPrecedes($1) })
+    #expect(line.b.counters.value(.replayed) == refused + 20)
+    #expect(line.relay.counters.value(.relayedPackets) == 20)
+
+    // 32 in all, and none once the path answers.
+    line.a.worker.store.rows[0].lastSend = past
+    line.a.worker.store.rows[0].lastOnPath = past
+    #expect(exchange(40) == 32)
+    line.relay.fromWire(32)
+    line.b.fromWire(72)
+    _ = line.b.toKernel()
+    line.a.worker.store.rows[0].lastSend = past
+    line.a.worker.store.rows[0].lastOnPath = past
+    #expect(exchange(1) == 1)
+    line.b.fromKernel(Model.udp(line.b.address, line.a.address, payload: [1]))
+    line.a.fromWire()
+    #expect(exchange(1) == 0)
+  }
+
   @Test("a superpacket goes through as one train")
   func trains() throws {
     let line = try Line()

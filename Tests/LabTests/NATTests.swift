@@ -113,6 +113,14 @@ extension KernelTests {
       try NATFleet.with(topology) { fleet in
         try fleet.a.waitForPing(fleet.b.ipv6)
         try fleet.waitForPath(path, within: 40)
+        let ping = try fleet.a.tun("ping", "b", "--until-direct", "--interval", "0.1", "--count", "3", "--json")
+        let isDirect = path == "direct"
+        #expect(ping.isSuccess == isDirect, "\(ping)")
+        if isDirect {
+          #expect(try JSON(parsing: ping.output)["data"]["direct"].isTrue)
+        } else {
+          #expect(try JSON(parsing: ping.errors)["code"].text == "not_direct")
+        }
         try fleet.transfer(octets: 4 << 20)
       }
     }

@@ -3,6 +3,8 @@
 A cell is a topology (`network.Topology`): two nodes that never met. Before it may stand
   official/   host b runs the official daemon
   flush/      in mid flow the router of host a forgets everything; the longest silence is measured
+  known/      the first answer is that after a restart of a's node: the pair knows each other
+  rested/     the first answer is that after a rest in which the NATs have forgotten the pair
 """
 
 import json
@@ -32,6 +34,9 @@ CELLS = (
     + ["symmetric+mtu1280:symmetric", "ipv6+mtu1280:ipv6", "port-restricted+hole1400:port-restricted"]
     + ["port-restricted+loss1:port-restricted", "port-restricted+loss10:port-restricted"]
     + ["port-restricted+blocked:open"]
+    + [f"{before}port-restricted+delay25:{other}+delay25" for before in ("", "known/") for other in NATS]
+    + [f"{before}symmetric+delay25:symmetric+delay25" for before in ("", "known/")]
+    + ["rested/port-restricted+delay25+idle20:port-restricted+delay25+idle20"]
     + ["flush/port-restricted:port-restricted", "flush/symmetric:open", "flush/symmetric:symmetric"]
     + ["official/" + cell for cell in ("open:open", "port-restricted:port-restricted", "symmetric:port-restricted",
                                        "symmetric:symmetric", "open:symmetric", "restricted:cgnat")]
@@ -40,6 +45,8 @@ CELLS = (
 # Seconds that a cell may take to become direct: two upgrade rounds of official daemons and some more.
 PATIENCE = 40
 PING_INTERVAL = 0.05
+# Seconds that a pair rests: programs' use, a keepalive, and what a NAT with +idle20 remembers after it.
+REST = 180
 
 
 def programs():
@@ -101,7 +108,11 @@ class OwnNode:
         command = [programs() / "pilot-tun", "up", "--hostname", machine.name, "--rendezvous", rendezvous, "--public"]
         command += ["--tls-ca-file", f"{work}/certificate.pem"]
         command += ["--dns", "off", "--listen", "4000", "--state-dir", f"{work}/{machine.name}"]
-        self.program = Program(machine, command + ["--control-socket", self.socket], f"{work}/{machine.name}.log")
+        self.command, self.log = command + ["--control-socket", self.socket], f"{work}/{machine.name}.log"
+        self.start()
+
+    def start(self):
+        self.program = Program(self.machine, self.command, self.log)
         self.is_up = self.program.wait_for("ready: ")
         self.address = self.status().get("ipv6") if self.is_up else None
 
@@ -168,6 +179,7 @@ class Pings:
     """`ping` from host a, running. Times are seconds since it was started."""
 
     def __init__(self, machine, address):
+        self.address = address
         # When each answer came, and how long after the first packet the first one did.
         self.answers, self.first_answer = [], None
         self.begin = time.time()
@@ -237,10 +249,27 @@ def _measure(network, topology, variants, octets, work, row):
             row["silence_s"] = _flush(pings, network.namespace("nat-a"))
     finally:
         pings.end()
+    if "known" in variants or "rested" in variants:
+        pings = _again(pings, a, variants)
     if pings.answers:
         row["first_answer_ms"] = round(pings.first_answer * 1000)
         row.update(_transfer(a, b, octets, work))
     row["path"] = a.path_to(name)
+
+
+def _again(pings, a, variants):
+    """The pings of a pair that has met before."""
+    if "known" in variants:
+        a.program.end()
+        a.start()
+    else:
+        time.sleep(REST)
+    again = Pings(a.machine, pings.address)
+    end = time.monotonic() + PATIENCE
+    while not again.answers and time.monotonic() < end:
+        time.sleep(PING_INTERVAL)
+    again.end()
+    return again
 
 
 def _certificate(work):

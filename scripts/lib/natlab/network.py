@@ -9,8 +9,10 @@ The outside world has public addresses (of the documentation and benchmark prefi
 """
 
 import os
+import pathlib
 import re
 import signal
+import subprocess
 import time
 from dataclasses import dataclass
 
@@ -31,6 +33,7 @@ class Side:
     kind: str
     mtu: int = 1500
     loss: float = 0
+    delay: float = 0
     hole: int = 0
     idle: int = 120
     is_blocked: bool = False
@@ -42,13 +45,13 @@ class Side:
             raise Failure(f"no NAT is called “{kind}”: " + ", ".join(rules.KINDS))
         values = {}
         for option in options:
-            found = re.fullmatch(r"(mtu|loss|hole|idle)(\d+(?:\.\d+)?)|(blocked)", option)
+            found = re.fullmatch(r"(mtu|loss|delay|hole|idle)(\d+(?:\.\d+)?)|(blocked)", option)
             if not found:
-                raise Failure(f"“{option}” is no option: mtuN, holeN, lossPERCENT, idleSECONDS, blocked")
+                raise Failure(f"“{option}” is no option: mtuN, holeN, lossPERCENT, delayMS, idleSECONDS, blocked")
             if found[3]:
                 values["is_blocked"] = True
             else:
-                values[found[1]] = float(found[2]) if found[1] == "loss" else int(float(found[2]))
+                values[found[1]] = float(found[2]) if found[1] in ("loss", "delay") else int(float(found[2]))
         side = Side(text, kind, **values)
         if not 1280 <= side.mtu <= 1500:
             raise Failure("the MTU is between 1280 and 1500")
@@ -57,7 +60,7 @@ class Side:
     @property
     def is_per_packet(self):
         """Whether each packet must pass by itself: trains would be lost, or too long, as a whole."""
-        return bool(self.loss or self.hole or self.mtu != 1500)
+        return bool(self.loss or self.delay or self.hole or self.mtu != 1500)
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,23 @@ class Network:
                 machine.run(f"ip link set {name} gso_max_segs 1")
             machine.run(f"ip link set {name} up")
 
-    def _place(self, core, n, machine, interface, mtu=1500, is_per_packet=False, ipv4=True, ipv6=True):
+    def _slow_cable(self, inner, inner_name, outer, outer_name, mtu, delay):
+        """The same, but each packet is under way for `delay` milliseconds."""
+        program = str(pathlib.Path(__file__).with_name("delay.py"))
+        command = inner.command("python3", program, str(delay), inner_name, outer.full_name, outer_name)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        with process.stdout as said:
+            if said.readline() != "ready\n":
+                raise Failure(f"the slow cable of {inner.name} did not come up")
+        for machine, name in ((inner, inner_name), (outer, outer_name)):
+            machine.run(f"ip link set {name} mtu {mtu} up")
+
+    def _place(self, core, n, machine, interface, mtu=1500, is_per_packet=False, ipv4=True, ipv6=True, delay=0):
         """Connects a machine to the core by cable n."""
-        self._cable(machine, interface, core, f"net{n}", mtu, is_per_packet)
+        if delay:
+            self._slow_cable(machine, interface, core, f"net{n}", mtu, delay)
+        else:
+            self._cable(machine, interface, core, f"net{n}", mtu, is_per_packet)
         if ipv4:
             core.run(f"ip address add 203.0.113.{4 * n + 1}/30 dev net{n}")
             machine.run(f"ip address add 203.0.113.{4 * n + 2}/30 dev {interface}")
@@ -149,7 +166,7 @@ class Network:
         outer = f"203.0.113.{4 * n + 2}"
         if kind.is_double:
             provider = self._machine(f"cgn-{name}", forwards=True)
-            self._place(core, n, provider, "wan", side.mtu, side.is_per_packet, ipv6=False)
+            self._place(core, n, provider, "wan", side.mtu, side.is_per_packet, ipv6=False, delay=side.delay)
             self._keep(provider, side, outer)
             router = self._machine(f"nat-{name}", forwards=True)
             self._cable(router, "wan", provider, "lan", is_per_packet=side.is_per_packet)
@@ -160,7 +177,9 @@ class Network:
             self._keep(router, side, "100.64.0.2")
         else:
             router = self._machine(f"nat-{name}", forwards=True)
-            self._place(core, n, router, "wan", side.mtu, side.is_per_packet, kind.has_ipv4, kind.has_ipv6)
+            self._place(
+                core, n, router, "wan", side.mtu, side.is_per_packet, kind.has_ipv4, kind.has_ipv6, delay=side.delay
+            )
             self._keep(router, side, outer)
         router.load(rules.trouble(side.loss, side.hole, side.is_blocked))
         router.run("ip link add lan type bridge mcast_snooping 0")
