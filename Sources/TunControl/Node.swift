@@ -28,6 +28,7 @@ import Rendezvous
 import ServiceManager
 import Session
 import Synchronization
+import TLSTransport
 import Traversal
 import Wire
 
@@ -95,7 +96,7 @@ package actor Node {
   /// What their names meant when they were last resolved.
   var resolvedBeacons: [HostPort: Endpoint] = [:]
   var transport: TransportChoice
-  var tls = TLSParts()
+  var tls: TLSParts
   var beaconProblem: String?
   /// Where the home beacon sees our socket.
   var observed: Endpoint?
@@ -175,6 +176,7 @@ package actor Node {
     transport = TransportChoice(
       mode: configuration.tls == nil ? .udp : configuration.transport, now: Clock.now(),
       entropy: .random(in: 0...(.max)))
+    tls = TLSParts(dialer: parts.dialer)
     store = parts.store
     directory = parts.directory
     engine = parts.engine
@@ -236,6 +238,8 @@ package actor Node {
 struct NodeParts: Sendable {
   var store: NodeStore
   var directory: Directory
+  /// To the rendezvous by TLS; nil where that is not wanted.
+  var dialer: TLSDialer?
   var engine: Engine
   var rendezvous: RendezvousServer?
   var recentPeers: RecentPeers?

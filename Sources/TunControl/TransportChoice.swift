@@ -41,11 +41,18 @@ package struct TransportChoice: Sendable {
   }
 
   private static let second: UInt64 = 1_000_000_000
-  /// Without an answer this long UDP counts as blocked. One packet in a hundred is lost on a bad day: five are not.
-  static let udpPatience = 5 * second
-  /// The connection by TLS is made a little earlier, so that it stands by then.
-  static let dialAfter = 5 * second / 2
-  private static let askInterval = second
+  /// Without an answer this long UDP counts as blocked; the connection by TLS is made earlier, so that it stands by then.
+  struct Patience {
+    var udp: UInt64
+    var dial: UInt64
+    var ask: UInt64
+    /// Where UDP has worked: one packet in a hundred is lost on a bad day, five are not.
+    static let known = Patience(udp: 5 * second, dial: 5 * second / 2, ask: second)
+    /// Where it never has there is nothing to wait for but a slow first answer. Three questions go out.
+    static let untried = Patience(udp: 3 * second / 2, dial: second / 2, ask: second / 2)
+  }
+  /// A connection by TLS shows that the network works: an answer by UDP to a question of now has this long.
+  static let lastChance = 4 * second / 5
   /// While neither way works.
   private static let slowAskInterval = 10 * second
   /// UDP is tried again after this, twice as long each time.
@@ -53,6 +60,9 @@ package struct TransportChoice: Sendable {
   static let longestProbe = 300 * second
   private static let firstDial = second / 2
   private static let longestDial = 60 * second
+  /// A connection that stood this long was a good one; what ends sooner (another node with our key, a rendezvous that
+  /// throws us out) is dialled ever more rarely.
+  private static let goodLink = 30 * second
   /// What the worker's socket has for an answer once another one had it.
   static let returnPatience = 3 * second
 
@@ -66,9 +76,12 @@ package struct TransportChoice: Sendable {
   package private(set) var since: UInt64
   /// The worker's socket asked and had no answer since.
   private var unansweredSince: UInt64?
+  /// The beacon answered by UDP since the network is what it is.
+  private var isHeard = false
   private var nextAsk: UInt64 = .max
   private var isRegistered = false
   private var link = Link.none
+  private var linkUpAt: UInt64 = 0
   private var nextDial: UInt64 = .max
   private var dialWait = Self.firstDial
   private var nextProbe: UInt64 = .max
@@ -91,8 +104,15 @@ package struct TransportChoice: Sendable {
   /// When `tick` is due.
   package var nextDeadline: UInt64 {
     var due = min(nextAsk, nextDial, nextProbe, returnUntil ?? .max)
-    if let unansweredSince, carrier == .udp, link == .up { due = min(due, unansweredSince + Self.udpPatience) }
+    if let blockedAt, carrier == .udp, link == .up, returnUntil == nil { due = min(due, blockedAt) }
     return due
+  }
+
+  private var patience: Patience { isHeard ? .known : .untried }
+
+  /// When UDP counts as blocked, if it stays silent and TLS works.
+  private var blockedAt: UInt64? {
+    unansweredSince.map { max($0 + patience.udp, isHeard ? 0 : linkUpAt + Self.lastChance) }
   }
 
   package mutating func handle(_ event: Event, now: UInt64) -> [Action] {
@@ -106,14 +126,14 @@ package struct TransportChoice: Sendable {
     case .asked:
       guard mode == .auto, carrier == .udp, unansweredSince == nil else { break }
       unansweredSince = now
-      nextAsk = now + Self.askInterval
-      nextDial = now + Self.dialAfter
+      nextAsk = now + patience.ask
+      nextDial = now + patience.dial
     case .answered: answered(now, &actions)
     case .probeAnswered:
       guard carrier == .tls, mode == .auto else { break }
       change(.udp, "the beacon answers by UDP again", now, &actions)
       unansweredSince = now
-      nextAsk = now + Self.askInterval
+      nextAsk = now + patience.ask
       nextProbe = .max
       returnUntil = now + Self.returnPatience
       actions.append(.ask)
@@ -124,16 +144,19 @@ package struct TransportChoice: Sendable {
         break
       }
       link = .up
-      dialWait = Self.firstDial
+      linkUpAt = now
       nextDial = .max
+      if carrier == .udp, !isHeard { nextAsk = now }
       // The end of a link says that the network may be another one.
       if carrier == .tls { actions.append(.use(.tls, reason: reason)) }
     case .linkDown:
+      if link == .up, now >= linkUpAt + Self.goodLink { dialWait = Self.firstDial }
       link = .none
       nextDial = wantsLink ? now + jittered(dialWait) : .max
       dialWait = min(dialWait * 2, Self.longestDial)
       if carrier == .tls, mode == .auto { nextProbe = min(nextProbe, now) }
     case .networkChanged:
+      isHeard = false
       dialWait = Self.firstDial
       probeWait = Self.firstProbe
       if carrier == .tls, mode == .auto { nextProbe = now }
@@ -150,6 +173,7 @@ package struct TransportChoice: Sendable {
     guard mode == .auto, carrier == .udp else { return }
     if reason == Self.untried { reason = "the beacon answers by UDP" }
     unansweredSince = nil
+    isHeard = true
     returnUntil = nil
     nextAsk = .max
     nextDial = .max
@@ -183,17 +207,19 @@ package struct TransportChoice: Sendable {
       returnUntil = nil
       if link == .up { leaveUDP("the beacon answers by UDP, but not to the tunnel's socket", now, &actions) }
     }
-    if let unansweredSince, carrier == .udp, returnUntil == nil, link == .up,
-      now >= unansweredSince + Self.udpPatience
-    {
-      leaveUDP("no answer by UDP from the beacon for \(Self.udpPatience / Self.second) s", now, &actions)
+    if let blockedAt, carrier == .udp, returnUntil == nil, link == .up, now >= blockedAt {
+      leaveUDP(
+        isHeard
+          ? "no answer by UDP from the beacon for \(Patience.known.udp / Self.second) s"
+          : "no answer by UDP from the beacon on this network", now, &actions)
     }
     if now >= nextAsk {
       guard let unansweredSince, carrier == .udp else {
         nextAsk = .max
         return
       }
-      nextAsk = now + (now < unansweredSince + Self.udpPatience ? Self.askInterval : jittered(Self.slowAskInterval))
+      let isSoon = now < unansweredSince + Patience.known.udp
+      nextAsk = now + (isSoon ? patience.ask : jittered(Self.slowAskInterval))
       actions.append(.ask)
     }
     if now >= nextProbe {
