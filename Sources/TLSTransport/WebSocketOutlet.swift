@@ -45,7 +45,12 @@ package final class WebSocketOutlet: Sendable {
   /// One message. False when it was refused: there is no room, or the end was announced.
   @discardableResult
   package func send(_ payload: ByteBuffer, as opcode: WebSocketOpcode = .binary, isCounted: Bool = false) -> Bool {
+    enqueue(payload, opcode, isCounted: isCounted, isLast: false)
+  }
+
+  private func enqueue(_ payload: ByteBuffer, _ opcode: WebSocketOpcode, isCounted: Bool, isLast: Bool) -> Bool {
     let (isTaken, mustSchedule) = outbox.withLock { outbox -> (Bool, Bool) in
+      defer { if isLast { outbox.isClosing = true } }
       guard !outbox.isClosing, outbox.bytes.readableBytes + outbox.underWay + payload.readableBytes <= limit else {
         return (false, false)
       }
@@ -71,8 +76,7 @@ package final class WebSocketOutlet: Sendable {
   package func close(_ code: WebSocketErrorCode) {
     var reason = ByteBuffer()
     reason.write(webSocketErrorCode: code)
-    send(reason, as: .connectionClose)
-    outbox.withLock { $0.isClosing = true }
+    _ = enqueue(reason, .connectionClose, isCounted: false, isLast: true)
     channel.eventLoop.execute {
       self.flush()
       self.channel.close(promise: nil)

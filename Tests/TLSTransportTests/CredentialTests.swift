@@ -38,7 +38,9 @@ struct CredentialTests {
 
   @Test(
     "a command that lives on is killed with what it started, in time, and the error says so",
-    arguments: ["sleep 60", "exec 1>&-; sleep 60", "echo me:word; sleep 60", "trap '' TERM INT; sleep 60 & wait"])
+    arguments: [
+      "exec sleep 60", "exec 1>&-; exec sleep 60", "echo me:word; exec sleep 60", "trap '' TERM INT; sleep 60 & wait",
+    ])
   func livesOn(command: String) async throws {
     try await Self.with { folder in
       let start = ContinuousClock.now

@@ -245,7 +245,7 @@ struct TransportChoiceTests {
     world.run(60)
     #expect(world.dials == 0)
     world.give(.registered)
-    world.run(1)
+    world.run(1.5)
     #expect(world.machine.carrier == .tls)
   }
 }
