@@ -147,7 +147,7 @@ if let wanted = Context.environment["PILOT_TUN_TARGETS"] {
   rooms.removeAll { !keep.contains($0.name) }
 }
 
-let isWhole = rooms.contains { ["Directory", "Naming", "Rendezvous", "Telemetry"].contains($0.name) }
+let isWhole = rooms.contains { ["Directory", "Naming", "Rendezvous", "TLSTransport", "Telemetry"].contains($0.name) }
 var packages: [Package.Dependency] = [
   // Exact: the shim calls the BoringSSL inside by its prefixed symbols, which are no API. Shim/crypto.c and
   // the known-answer test in SessionTests are what to look at when this number changes.

@@ -36,7 +36,10 @@ package struct DirectoryError: ExplainedError, Equatable {
   /// What the registry itself said, for clients that are told just that.
   package var registryText: String?
 
-  package var code: String { reason.rawValue }
+  /// The code of what lies below, where that alone says what to do: a certificate that is refused, a proxy's answer.
+  package var cause: String?
+
+  package var code: String { cause ?? reason.rawValue }
 
   package init(_ reason: Code, _ message: String, hint: String? = nil, said registryText: String? = nil) {
     self.reason = reason

@@ -35,10 +35,11 @@ final class RegistryConnection: Sendable {
     }
     do {
       let winner: RegistryRace.Winner
-      if let detour, headStart != nil {
+      if let detour, let headStart {
         let eventLoop = group.next()
         winner = try await RegistryRace.run(
-          headStart: headStart, plain: detour.isOnly ? nil : plain, detour: { try await detour.dial(eventLoop) })
+          headStart: headStart, plain: detour.isOnly ? nil : plain, detour: { try await detour.dial(eventLoop) },
+          on: eventLoop)
       } else {
         winner = RegistryRace.Winner(channel: try await plain(), isDetour: false)
       }
@@ -73,14 +74,26 @@ final class RegistryConnection: Sendable {
     }
   }
 
-  private static func unreachable(_ error: any Error, host: String, port: UInt16) -> DirectoryError {
+  /// What is wrong with the ways that were tried, and no word of a port that was not.
+  static func unreachable(_ error: any Error, host: String, port: UInt16) -> DirectoryError {
     let race = error as? RaceFailure ?? RaceFailure(plain: error)
     var parts: [String] = []
-    if let plain = race.plain { parts.append("\(host) port \(port): \(reason(plain))") }
-    if let other = race.detour { parts.append("by TLS: " + ((other as? any ExplainedError)?.message ?? reason(other))) }
-    return DirectoryError(
+    var hints: [String] = []
+    if let plain = race.plain {
+      parts.append("\(host) port \(port): \(reason(plain))")
+      hints.append("check that pilot-rendezvous runs there and that TCP \(port) is open")
+    }
+    let explained = race.detour as? any ExplainedError
+    if let other = race.detour {
+      parts.append("by TLS: " + (explained?.message ?? reason(other)))
+      if let hint = explained?.hint { hints.append(race.plain == nil ? hint : "by TLS: \(hint)") }
+    }
+    hints.append("the node keeps trying")
+    var result = DirectoryError(
       .registryUnreachable, "no connection to the registry \(parts.joined(separator: "; "))",
-      hint: "check that pilot-rendezvous runs there and that TCP \(port) is open; the node keeps trying")
+      hint: hints.joined(separator: "; "))
+    if race.plain == nil { result.cause = explained?.code }
+    return result
   }
 
   /// Sends one request and waits for its reply. An error reply is thrown as `DirectoryError.refusal`.
@@ -145,7 +158,7 @@ final class RegistryConnection: Sendable {
       if let first = error.connectionErrors.first { return reason(first.error) }
       return "the host name does not resolve"
     case let error as IOError: return String(cString: strerror(error.errnoCode)).lowercased()
-    case is ChannelError: return "\(error)".contains("connectTimeout") ? "no answer in time" : "\(error)"
+    case ChannelError.connectTimeout: return "no answer in time"
     default: return "\(error)"
     }
   }

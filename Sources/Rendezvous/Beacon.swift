@@ -154,13 +154,28 @@ final class Beacon: ChannelInboundHandler, Sendable {
     _ datagram: inout ByteBuffer, from sender: Endpoint, now: Int64, _ context: ChannelHandlerContext
   ) {
     switch forward(&datagram, now: now, isSender: { isAt($0, sender, now: now) }) {
-    case .nothing, .answer: break
-    case .client(let client): if !client.send(datagram) { counters.add(.compatNotWritten) }
+    case .nothing, .answer, .stranger: break
+    case .client(let client): if !client.send(datagram, isCounted: true) { counters.add(.compatNotWritten) }
     case .endpoint(let address):
       guard context.channel.isWritable else { return counters.add(.relayNotWritten) }
-      context.write(wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: datagram)), promise: nil)
+      let promise = counted(datagram, on: context.eventLoop)
+      context.write(wrapOutboundOut(AddressedEnvelope(remoteAddress: address, data: datagram)), promise: promise)
     }
   }
+
+  /// The promise of a write of what is relayed, which counts what comes of it.
+  func counted(_ datagram: ByteBuffer, on eventLoop: any EventLoop) -> EventLoopPromise<Void> {
+    let promise = eventLoop.makePromise(of: Void.self)
+    let size = datagram.readableBytes
+    promise.futureResult.whenComplete { [counters] result in
+      guard case .success = result else { return counters.add(.relayNotWritten) }
+      counters.addRelayed(1, bytes: size - Self.deliverHead)
+    }
+    return promise
+  }
+
+  /// Of what is relayed not the payload: `06 source`.
+  static let deliverHead = 5
 
   /// What becomes of a datagram.
   enum Outcome {
@@ -170,6 +185,8 @@ final class Beacon: ChannelInboundHandler, Sendable {
     /// It goes on, as it is by now, to a node on UDP or to one on a WebSocket.
     case endpoint(SocketAddress)
     case client(WebSocketOutlet)
+    /// The key that was proven on this connection is not the node's any more.
+    case stranger
   }
 
   /// `05 source destination frame` becomes `06 source frame`, the four bytes of the destination cut out in place.
@@ -195,13 +212,13 @@ final class Beacon: ChannelInboundHandler, Sendable {
     datagram.moveReaderIndex(forwardBy: 4)
     datagram.setInteger(UInt8(0x06), at: start + 4)
     datagram.setInteger(source, at: start + 5)
-    counters.add(.relayed)
-    counters.add(.relayedBytes, datagram.readableBytes - 5)
     return outcome
   }
 
   /// The same for a node on a WebSocket, which has proven who it is. Called on any event loop.
-  func receive(_ datagram: inout ByteBuffer, of node: UInt32, from source: Endpoint, now: Int64) -> Outcome {
+  func receive(
+    _ datagram: inout ByteBuffer, of node: UInt32, _ key: Bytes32, from source: Endpoint, now: Int64
+  ) -> Outcome {
     func refused(_ counter: Counter) -> Outcome {
       counters.add(counter)
       return .nothing
@@ -215,6 +232,7 @@ final class Beacon: ChannelInboundHandler, Sendable {
       guard discovers.allows(source.address.limitKey, now: now) else { return refused(.datagramsLimited) }
       counters.add(.discovers)
       guard claimed == node else { return refused(.discoversSpoofed) }
+      guard authority.stillOwns(node, key) else { return .stranger }
       authority.compat.setPreferred(node, true)
       return .answer(.discoverReply(source))
     // Who has no UDP cannot punch.
@@ -271,6 +289,8 @@ protocol BeaconAuthority: Sendable {
   func mayBind(_ node: UInt32, _ key: Bytes32?, at source: Endpoint) -> Bool?
   /// Whether the node's key is this one, so that a proof with it may bind the node anywhere.
   func owns(_ node: UInt32, _ key: Bytes32) -> Bool
+  /// Whether a key that proved itself before is still the node's, be it that the node was not heard of for a while.
+  func stillOwns(_ node: UInt32, _ key: Bytes32) -> Bool
   /// The key proved itself.
   func noteOwner(of node: UInt32, _ key: Bytes32)
   func mayPunch(_ requester: UInt32, _ target: UInt32) -> Bool
@@ -282,6 +302,11 @@ extension RegistryService: BeaconAuthority {
     let now = now
     let record = try? read { state throws(RequestError) in try state.live(node, now: now) }
     return record?.key == key
+  }
+
+  func stillOwns(_ node: UInt32, _ key: Bytes32) -> Bool {
+    let record = try? read { state throws(RequestError) in state.nodes[node] }
+    return record?.isRegistered == true && record?.key == key
   }
 
   func noteOwner(of node: UInt32, _ key: Bytes32) {}

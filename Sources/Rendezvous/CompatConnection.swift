@@ -29,7 +29,8 @@ final class CompatConnection: ChannelInboundHandler {
   private let nonce: String
   /// Unix seconds of the challenge.
   private let time: Int64
-  private var node: UInt32?
+  /// Who it is, and by which key that was proven.
+  private var client: (node: UInt32, key: Bytes32)?
   private var isOver = false
   private var heardAt = NIODeadline.now()
   private var clock: RepeatedTask?
@@ -51,15 +52,12 @@ final class CompatConnection: ChannelInboundHandler {
 
   func handlerAdded(context: ChannelHandlerContext) {
     outlet.send(text: CompatAuthentication.challenge(nonce: nonce, time: time).text)
-    let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+    let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
     deadline = context.eventLoop.scheduleTask(in: Self.authenticationTime) {
-      let (connection, context) = bound.value
-      connection.refuse(context)
+      bound.value.refuse()
     }
     clock = context.eventLoop.scheduleRepeatedTask(initialDelay: Self.pingInterval, delay: Self.pingInterval) { _ in
-      let (connection, context) = bound.value
-      guard .now() - connection.heardAt < Self.silence else { return connection.end(context, .goingAway) }
-      connection.outlet.send(ByteBuffer(), as: .ping)
+      bound.value.look()
     }
   }
 
@@ -70,33 +68,51 @@ final class CompatConnection: ChannelInboundHandler {
   }
 
   func channelInactive(context: ChannelHandlerContext) {
-    leave()
+    lose()
     context.fireChannelInactive()
   }
 
+  /// What breaks the rules of WebSockets is the client's doing, everything else the network's.
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     service.logger.debug("compat connection", metadata: ["error": "\(error)"])
-    service.counters.add(.datagramsMalformed)
+    switch error {
+    case is NIOWebSocketError, is NIOWebSocketFrameAggregator.Error, is MaskRule.Unmasked:
+      end(.protocolError, .compatMalformed)
+    default:
+      lose()
+      context.close(promise: nil)
+    }
+  }
+
+  /// The connection is gone without a word of either end.
+  private func lose() {
+    if !isOver, !outlet.isClosing { service.counters.add(.compatLost) }
     leave()
-    context.close(promise: nil)
   }
 
   private func leave() {
     isOver = true
-    if let node { service.compat.leave(node, outlet) }
-    node = nil
+    if let client { service.compat.leave(client.node, outlet) }
+    client = nil
   }
 
-  private func end(_ context: ChannelHandlerContext, _ code: WebSocketErrorCode) {
+  private func end(_ code: WebSocketErrorCode, _ cause: Counter? = nil) {
     guard !isOver else { return }
+    if let cause { service.counters.add(cause) }
     leave()
     outlet.close(code)
   }
 
-  private func refuse(_ context: ChannelHandlerContext) {
-    guard node == nil, !isOver else { return }
-    service.counters.add(.compatRefused)
-    end(context, .policyViolation)
+  private func refuse() {
+    guard client == nil else { return }
+    end(.policyViolation, .compatRefused)
+  }
+
+  /// Once in a while: is it still there, and still who it was?
+  private func look() {
+    guard .now() - heardAt < Self.silence else { return end(.goingAway, .compatSilent) }
+    if let client, !service.stillOwns(client.node, client.key) { return end(.policyViolation, .compatRevoked) }
+    outlet.send(ByteBuffer(), as: .ping)
   }
 
   // MARK: Messages
@@ -107,21 +123,21 @@ final class CompatConnection: ChannelInboundHandler {
     let frame = unwrapInboundIn(data)
     switch frame.opcode {
     case .binary:
-      guard let node else { return refuse(context) }
-      receive(frame.unmaskedData, of: node)
+      guard let client else { return refuse() }
+      receive(frame.unmaskedData, of: client.node, client.key)
     case .text:
-      if node == nil { authenticate(context, Array(frame.unmaskedData.readableBytesView)) }
+      if client == nil { authenticate(Array(frame.unmaskedData.readableBytesView)) }
     case .ping:
       if frame.length <= 125 { outlet.send(frame.unmaskedData, as: .pong) }
     case .pong: break
-    case .connectionClose: end(context, .normalClosure)
-    default: end(context, .protocolError)
+    case .connectionClose: end(.normalClosure)
+    default: end(.protocolError, .compatMalformed)
     }
   }
 
   func channelReadComplete(context: ChannelHandlerContext) {
     guard !datagrams.isEmpty else { return }
-    let (batch, channel, counters) = (datagrams, compat.channel, service.counters)
+    let (batch, beacon, channel, counters) = (datagrams, compat.beacon, compat.channel, service.counters)
     datagrams.removeAll(keepingCapacity: true)
     channel.eventLoop.execute {
       for envelope in batch {
@@ -129,38 +145,42 @@ final class CompatConnection: ChannelInboundHandler {
           counters.add(.relayNotWritten)
           continue
         }
-        channel.write(envelope, promise: nil)
+        channel.write(envelope, promise: beacon.counted(envelope.data, on: channel.eventLoop))
       }
       channel.flush()
     }
   }
 
-  private func authenticate(_ context: ChannelHandlerContext, _ text: [UInt8]) {
+  private func authenticate(_ text: [UInt8]) {
     guard case .reply(let claimed, let key, let signature)? = CompatAuthentication(text),
       service.isKey(key, of: claimed),
       Ed25519.verify(signature, of: CompatAuthentication.signed(node: claimed, time: time, nonce: nonce), by: key)
     else {
       service.logger.debug(
         "compat client is not who it says", metadata: ["text": "\(String(decoding: text, as: UTF8.self))"])
-      return refuse(context)
+      return refuse()
     }
     deadline?.cancel()
-    node = claimed
+    client = (claimed, key)
     outlet.send(text: CompatAuthentication.accepted.text)
     service.counters.add(.compatAccepted)
-    service.compat.enter(claimed, outlet)?.close(.goingAway)
+    if let before = service.compat.enter(claimed, outlet) {
+      service.counters.add(.compatReplaced)
+      before.close(.goingAway)
+    }
   }
 
-  private func receive(_ message: ByteBuffer, of node: UInt32) {
+  private func receive(_ message: ByteBuffer, of node: UInt32, _ key: Bytes32) {
     var datagram = message
     let now = service.now
-    switch compat.beacon.receive(&datagram, of: node, from: source, now: now) {
+    switch compat.beacon.receive(&datagram, of: node, key, from: source, now: now) {
     case .nothing: break
+    case .stranger: end(.policyViolation, .compatRevoked)
     case .answer(let answer): outlet.send(ByteBuffer(bytes: answer.encoded()))
     case .endpoint(let address):
       datagrams.append(AddressedEnvelope(remoteAddress: address, data: datagram))
     case .client(let other):
-      if !other.send(datagram) { service.counters.add(.compatNotWritten) }
+      if !other.send(datagram, isCounted: true) { service.counters.add(.compatNotWritten) }
     }
   }
 }

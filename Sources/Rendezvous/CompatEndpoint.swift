@@ -31,9 +31,15 @@ enum CompatEndpoint {
             NIOWebSocketFrameAggregator(
               minNonFinalFragmentSize: 1, maxAccumulatedFrameCount: 16,
               maxAccumulatedFrameSize: CompatLink.longestMessage + 1))
-          try pipeline.addHandler(
-            CompatConnection(
-              service, compat, source: source, outlet: WebSocketOutlet(channel: channel, masks: false)))
+          let outlet = WebSocketOutlet(channel: channel, masks: false) {
+            [counters = service.counters] batch, isWritten in
+            if isWritten {
+              counters.addRelayed(batch.messages, bytes: batch.bytes - batch.messages * Beacon.deliverHead)
+            } else {
+              counters.add(.compatNotWritten, batch.messages)
+            }
+          }
+          try pipeline.addHandler(CompatConnection(service, compat, source: source, outlet: outlet))
         }
       })
     let pipeline = channel.pipeline.syncOperations

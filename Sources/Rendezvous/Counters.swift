@@ -39,8 +39,14 @@ package enum Counter: String, CaseIterable, Sendable {
   case compatAccepted = "compat_connections_total"
   /// Connections that did not prove in time which node they are.
   case compatRefused = "compat_refused_total"
-  /// Datagrams for nodes on a WebSocket that do not read fast enough.
+  /// Datagrams for nodes on a WebSocket that do not read fast enough, or whose connection ended first.
   case compatNotWritten = "compat_not_written_total"
+  /// Why such connections ended, when the node did not end them itself.
+  case compatMalformed = "compat_malformed_total"
+  case compatLost = "compat_lost_total"
+  case compatSilent = "compat_silent_total"
+  case compatReplaced = "compat_replaced_total"
+  case compatRevoked = "compat_revoked_total"
 }
 
 package final class Counters: Sendable {
@@ -53,6 +59,12 @@ package final class Counters: Sendable {
   package func add(_ counter: Counter, _ amount: Int = 1) {
     guard let index = Self.index[counter] else { return }
     values.withLock { $0[index] &+= UInt64(amount) }
+  }
+
+  /// Both counts of what was relayed.
+  func addRelayed(_ datagrams: Int, bytes: Int) {
+    add(.relayed, datagrams)
+    add(.relayedBytes, bytes)
   }
 
   package subscript(counter: Counter) -> UInt64 {

@@ -40,6 +40,8 @@ final class OpenAuthority: BeaconAuthority {
     }
   }
 
+  func stillOwns(_ node: UInt32, _ key: Bytes32) -> Bool { owns(node, key) }
+
   func noteOwner(of node: UInt32, _ key: Bytes32) {
     let now = now
     owners.withLock { $0[node] = Owner(key: key, at: now) }

@@ -75,14 +75,20 @@ extension Counter {
     case .checks: "Checks of NATs answered."
     case .punches: "Commands to two nodes to open the way to each other."
     case .punchesRefused: "Punches asked for that were not carried out."
-    case .relayed: "Datagrams relayed."
+    case .relayed: "Datagrams relayed: taken by the kernel, or by the connection of a node without UDP."
     case .relayedBytes: "Bytes relayed."
     case .relayUnknownTarget: "Datagrams to relay to a node whose endpoint is not known."
     case .relaySpoofed: "Datagrams to relay in the name of a node that is elsewhere."
     case .relayNotWritten: "Datagrams to relay that the kernel did not take."
     case .compatAccepted: "Connections of nodes without UDP, by WebSocket."
     case .compatRefused: "Such connections that did not prove in time which node they are."
-    case .compatNotWritten: "Datagrams for nodes on a WebSocket that do not read fast enough."
+    case .compatNotWritten:
+      "Datagrams for nodes on a WebSocket that do not read fast enough, or whose connection ended first."
+    case .compatMalformed: "Connections of nodes without UDP ended for a message that breaks the rules of WebSockets."
+    case .compatLost: "Such connections that broke: reset, timed out, or cut without a close."
+    case .compatSilent: "Such connections ended because nothing came for 90 s."
+    case .compatReplaced: "Such connections ended by another one of the same node."
+    case .compatRevoked: "Such connections ended because the node deregistered or has another key by now."
     case .notifications: "Messages that tell a node of requests for trust."
     }
   }

@@ -137,6 +137,7 @@ package struct HandshakeMachine: Sendable {
     case .undecryptable(let bytes, let arrival): keepEarly(bytes, arrival, &turn)
     case .confirmed(let id): confirm(id, &turn)
     case .failing: complain(to: .both, &turn)
+    case .relayMoved: attempt?.nextAt = turn.now
     case .rekey: if current != nil { renew(isAnswerExpected: true, &turn) }
     case .acceptKey(let key): accept(key, &turn)
     case .reset: forgetSessions(&turn)

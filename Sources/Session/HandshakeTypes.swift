@@ -55,6 +55,8 @@ extension HandshakeMachine {
     case confirmed(SessionID)
     /// Frames of the peer do not open, or nothing comes back on a path that is in use: ask whether the session holds.
     case failing
+    /// The relay is reached another way: what was asked through it may be lost, so ask again now.
+    case relayMoved
     /// Make a new session now, keeping the present one until the new one is proven (2^48 frames, an operator).
     case rekey
     /// The operator accepts this key for the node from now on.

@@ -28,17 +28,21 @@ package struct CompatLink: Sendable {
   private let outlet: WebSocketOutlet
 
   /// Dials and proves who we are. `deliver` is called for each message of the beacon, on `eventLoop`; `flush` after
-  /// several; `ended` once, when a link that was open is not any more.
+  /// several; `lost` with the number of taken datagrams that went down with the connection; `ended` once, when a link that
+  /// was open is not any more.
   package static func open(
     _ dialer: TLSDialer, as credentials: Credentials, on eventLoop: any EventLoop,
     deliver: @escaping @Sendable (ByteBuffer) -> Void, flush: @escaping @Sendable () -> Void,
-    ended: @escaping @Sendable (TransportError) -> Void
+    lost: @escaping @Sendable (Int) -> Void = { _ in }, ended: @escaping @Sendable (TransportError) -> Void
   ) async throws(TransportError) -> CompatLink {
     let opened = eventLoop.makePromise(of: WebSocketOutlet.self)
     let channel: any Channel
     do {
       channel = try await dialer.connect(on: eventLoop) { channel in
-        try upgrade(channel, to: dialer.settings.authority, opened) { channel, outlet in
+        try upgrade(channel, to: dialer.settings.authority, opened) { channel in
+          let outlet = WebSocketOutlet(channel: channel, masks: true) { batch, isWritten in
+            if !isWritten { lost(batch.messages) }
+          }
           try channel.pipeline.syncOperations.addHandler(
             CompatHandler(
               authority: dialer.settings.authority, credentials: credentials, outlet: outlet, opened: opened,
@@ -48,6 +52,11 @@ package struct CompatLink: Sendable {
     } catch {
       opened.fail(error)
       throw error
+    }
+    // Whatever else fails on the way ends the connection, and so the wait.
+    let authority = dialer.settings.authority
+    channel.closeFuture.whenComplete { _ in
+      opened.fail(TransportError(.connectionEnded, "\(authority) ended the connection"))
     }
     do {
       return CompatLink(channel: channel, outlet: try await opened.futureResult.get())
@@ -63,6 +72,7 @@ package struct CompatLink: Sendable {
     let channel: any Channel
     do {
       channel = try await dialer.connect(on: eventLoop) { channel in
+        try channel.pipeline.syncOperations.addHandler(HeadLimit())
         try channel.pipeline.syncOperations.addHTTPClientHandlers()
         try channel.pipeline.syncOperations.addHandler(
           RequestHandler(authority: dialer.settings.authority, patience: TimeAmount(dialer.settings.patience)) {
@@ -83,23 +93,26 @@ package struct CompatLink: Sendable {
   }
 
   /// False when more waits than there is room for.
-  package func send(_ datagram: ByteBuffer) -> Bool { outlet.send(datagram) }
+  package func send(_ datagram: ByteBuffer) -> Bool { outlet.send(datagram, isCounted: true) }
 
   package func close() { outlet.close(.normalClosure) }
 
   private static func upgrade(
     _ channel: any Channel, to authority: String, _ opened: EventLoopPromise<WebSocketOutlet>,
-    _ then: @escaping @Sendable (any Channel, WebSocketOutlet) throws -> Void
+    _ then: @escaping @Sendable (any Channel) throws -> Void
   ) throws {
     let upgrader = NIOWebSocketClientUpgrader(maxFrameSize: longestMessage + 1) { channel, _ in
-      channel.pipeline.removeHandler(name: RequestHandler.name).flatMapThrowing {
+      channel.pipeline.removeHandler(name: RequestHandler.name).flatMap {
+        channel.pipeline.removeHandler(name: HeadLimit.name)
+      }.flatMapThrowing {
         try channel.pipeline.syncOperations.addHandler(
           NIOWebSocketFrameAggregator(
             minNonFinalFragmentSize: 1, maxAccumulatedFrameCount: 16, maxAccumulatedFrameSize: longestMessage + 1))
-        try then(channel, WebSocketOutlet(channel: channel, masks: true))
+        try then(channel)
       }
     }
     let configuration: NIOHTTPClientUpgradeConfiguration = (upgraders: [upgrader], completionHandler: { _ in })
+    try channel.pipeline.syncOperations.addHandler(HeadLimit(), name: HeadLimit.name)
     try channel.pipeline.syncOperations.addHTTPClientHandlers(
       leftOverBytesStrategy: .forwardBytes, withClientUpgrade: configuration)
     try channel.pipeline.syncOperations.addHandler(

@@ -35,6 +35,7 @@ final class ProxyConnectHandler: ChannelInboundHandler, RemovableChannelHandler 
     patience: TimeAmount, outcome: EventLoopPromise<Void>
   ) throws {
     let pipeline = channel.pipeline.syncOperations
+    try pipeline.addHandler(HeadLimit(), name: HeadLimit.name)
     try pipeline.addHandler(HTTPRequestEncoder(), name: names[0])
     try pipeline.addHandler(
       ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .forwardBytes), maximumBufferSize: 64 << 10),
@@ -120,6 +121,7 @@ final class ProxyConnectHandler: ChannelInboundHandler, RemovableChannelHandler 
     pipeline.removeHandler(name: Self.names[2])
       .flatMap { pipeline.removeHandler(name: Self.names[0]) }
       .flatMap { pipeline.removeHandler(name: Self.names[1]) }
+      .flatMap { pipeline.removeHandler(name: HeadLimit.name) }
       .cascade(to: outcome)
   }
 

@@ -1,5 +1,5 @@
-// Opens TLS connections to one rendezvous, through an HTTP proxy where one is set. Made by TunControl from the settings;
-// what travels inside is the caller's: registry frames (RegistryClient) or a WebSocket (CompatLink).
+// Opens TLS connections to one rendezvous, through an HTTP proxy where one is set. A node has one, made by TunControl from
+// the settings; what travels inside is the caller's: registry frames (RegistryClient) or a WebSocket (CompatLink).
 
 import Glibc
 package import NIOCore
@@ -32,26 +32,44 @@ package struct TLSSettings: Sendable {
   /// `host:port`, brackets around an IPv6 address.
   package var authority: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
+  /// PEM file of the authorities; nil: the system's.
+  var trustedFile: String? {
+    authoritiesFile ?? environment["SSL_CERT_FILE"].flatMap { $0.isEmpty ? nil : $0 }
+  }
+
   /// The proxy that connections to the host take.
   package var effectiveProxy: ProxyAddress? { exceptions.contains(host, port: port) ? nil : proxy }
 }
 
 package final class TLSDialer: Sendable {
   package let settings: TLSSettings
-  private let context: NIOSSLContext
-  /// What the command printed last.
-  private let printed = Mutex<ProxyCredentials?>(nil)
+  private let trust: Mutex<Trust>
+  private let credentials: CredentialSource?
+
+  /// Whom to believe, and what the authorities' file was when that was read.
+  private struct Trust {
+    var context: NIOSSLContext
+    var mark: FileMark?
+  }
 
   /// Reads the authorities' file. Throws when it cannot be used.
   package init(_ settings: TLSSettings) throws(TransportError) {
     self.settings = settings
+    credentials = settings.credentialsCommand.map {
+      CredentialSource(CredentialCommand(command: $0, environment: settings.environment))
+    }
+    trust = Mutex(try Self.readTrust(settings))
+  }
+
+  private static func readTrust(_ settings: TLSSettings) throws(TransportError) -> Trust {
+    // Before the file is read: one that changes meanwhile is read again.
+    let mark = settings.trustedFile.flatMap { FileMark($0) }
     var configuration = TLSConfiguration.makeClientConfiguration()
     configuration.minimumTLSVersion = .tlsv12
     // NIOSSL compares an address with that of the socket, which is the proxy's when there is one: done here instead.
     if IPv6Address(settings.host) != nil { configuration.certificateVerification = .noHostnameVerification }
-    let file = settings.authoritiesFile ?? settings.environment["SSL_CERT_FILE"].flatMap { $0.isEmpty ? nil : $0 }
-    if let file { configuration.trustRoots = .certificates(try Self.authorities(in: file)) }
-    context = try Self.context(configuration, isOwnAuthorities: file != nil)
+    if let file = settings.trustedFile { configuration.trustRoots = .certificates(try authorities(in: file)) }
+    return Trust(context: try context(configuration, isOwnAuthorities: settings.trustedFile != nil), mark: mark)
   }
 
   /// NIOSSL 2.x fails for the machine's own authorities where there are none (no package ca-certificates). Then nobody is
@@ -68,6 +86,24 @@ package final class TLSDialer: Sendable {
     } catch {
       throw TransportError(.tlsFailed, "TLS cannot be set up: \(error)")
     }
+  }
+
+  /// Reads the authorities' file again when it was changed, on a thread that may block.
+  private func currentContext() async throws(TransportError) -> NIOSSLContext {
+    let (context, mark) = trust.withLock { ($0.context, $0.mark) }
+    guard let file = settings.trustedFile else { return context }
+    let read: Result<Trust?, TransportError>
+    do {
+      read = try await NIOThreadPool.singleton.runIfActive { [settings] in
+        guard FileMark(file) != mark else { return .success(nil) }
+        return Result { () throws(TransportError) in try Self.readTrust(settings) }
+      }
+    } catch {
+      return context
+    }
+    guard let renewed = try read.get() else { return context }
+    trust.withLock { $0 = renewed }
+    return renewed.context
   }
 
   private static func authorities(in file: String) throws(TransportError) -> [NIOSSLCertificate] {
@@ -89,46 +125,35 @@ package final class TLSDialer: Sendable {
   package func connect(
     on eventLoop: any EventLoop, _ prepare: @escaping @Sendable (any Channel) throws -> Void
   ) async throws(TransportError) -> any Channel {
-    let proxy = settings.effectiveProxy
-    var credentials = proxy?.credentials
-    if proxy != nil, settings.credentialsCommand != nil { credentials = try await currentCredentials() }
-    do {
-      return try await connect(on: eventLoop, proxy, credentials, prepare)
-    } catch {
-      guard error.reason == .proxyCredentials, settings.credentialsCommand != nil else { throw error }
-      // They change while we hold them: once more with those of now.
-      let renewed = try await renewedCredentials()
-      return try await connect(on: eventLoop, proxy, renewed, prepare)
+    let context = try await currentContext()
+    guard let proxy = settings.effectiveProxy, let source = credentials else {
+      let proxy = settings.effectiveProxy
+      return try await connect(on: eventLoop, context, proxy, proxy?.credentials, prepare)
     }
-  }
-
-  // MARK: Credentials
-
-  private func currentCredentials() async throws(TransportError) -> ProxyCredentials {
-    if let known = printed.withLock({ $0 }) { return known }
-    return try await renewedCredentials()
-  }
-
-  private func renewedCredentials() async throws(TransportError) -> ProxyCredentials {
-    let command = settings.credentialsCommand ?? ""
-    let environment = settings.environment
-    let result: Result<ProxyCredentials, TransportError>
+    let (held, isFresh) = try await source.current()
     do {
-      result = try await NIOThreadPool.singleton.runIfActive {
-        Result { () throws(TransportError) in try CredentialCommand.run(command, environment: environment) }
+      return try await connect(on: eventLoop, context, proxy, held, prepare)
+    } catch {
+      guard error.reason == .proxyCredentials else { throw error }
+      guard !isFresh else {
+        source.forget(held)
+        throw error
       }
-    } catch {
-      throw TransportError(.credentialsCommand, "proxy-credentials-command cannot be run: \(error)")
     }
-    let credentials = try result.get()
-    printed.withLock { $0 = credentials }
-    return credentials
+    // They change while we hold them: once more with those of now.
+    let renewed = try await source.renewed(after: held)
+    do {
+      return try await connect(on: eventLoop, context, proxy, renewed, prepare)
+    } catch {
+      if error.reason == .proxyCredentials { source.forget(renewed) }
+      throw error
+    }
   }
 
   // MARK: The connection
 
   private func connect(
-    on eventLoop: any EventLoop, _ proxy: ProxyAddress?, _ credentials: ProxyCredentials?,
+    on eventLoop: any EventLoop, _ context: NIOSSLContext, _ proxy: ProxyAddress?, _ credentials: ProxyCredentials?,
     _ prepare: @escaping @Sendable (any Channel) throws -> Void
   ) async throws(TransportError) -> any Channel {
     let patience = TimeAmount(settings.patience)
@@ -144,9 +169,12 @@ package final class TLSDialer: Sendable {
       .channelOption(.tcpOption(.init(rawValue: TCP_USER_TIMEOUT)), value: 15_000)
       .connect(host: host, port: Int(port))
     let ready = dialled.flatMap { (channel: any Channel) -> EventLoopFuture<Void> in
-      self.secure(channel, proxy, credentials, prepare)
+      self.secure(channel, context, proxy, credentials, prepare)
     }
     ready.and(dialled).map { $0.1 }.cascade(to: promise)
+    // Whatever else fails on the way ends the connection, and so the wait.
+    let ended = TransportError(.tlsFailed, "\(settings.authority) ended the connection")
+    dialled.whenSuccess { $0.closeFuture.whenComplete { _ in promise.fail(ended) } }
     promise.futureResult.whenFailure { _ in dialled.whenSuccess { $0.close(promise: nil) } }
     do {
       return try await withTaskCancellationHandler {
@@ -163,7 +191,7 @@ package final class TLSDialer: Sendable {
 
   /// From a connection to one with TLS and the caller's handlers; called on the channel's event loop.
   private func secure(
-    _ channel: any Channel, _ proxy: ProxyAddress?, _ credentials: ProxyCredentials?,
+    _ channel: any Channel, _ context: NIOSSLContext, _ proxy: ProxyAddress?, _ credentials: ProxyCredentials?,
     _ prepare: @escaping @Sendable (any Channel) throws -> Void
   ) -> EventLoopFuture<Void> {
     let tunnel = channel.eventLoop.makePromise(of: Void.self)
@@ -178,12 +206,14 @@ package final class TLSDialer: Sendable {
     } catch {
       tunnel.fail(error)
     }
-    let ready = tunnel.futureResult.flatMap { self.handshake(on: channel) }.flatMapThrowing { try prepare(channel) }
+    let ready = tunnel.futureResult.flatMap { self.handshake(on: channel, context) }.flatMapThrowing {
+      try prepare(channel)
+    }
     ready.whenFailure { _ in channel.close(promise: nil) }
     return ready
   }
 
-  private func handshake(on channel: any Channel) -> EventLoopFuture<Void> {
+  private func handshake(on channel: any Channel, _ context: NIOSSLContext) -> EventLoopFuture<Void> {
     let outcome = channel.eventLoop.makePromise(of: Void.self)
     do {
       let name = IPv6Address(settings.host) == nil ? settings.host : nil
@@ -217,8 +247,14 @@ package final class TLSDialer: Sendable {
       if let first = error.connectionErrors.first { return reason(first.error) }
       return "the host name does not resolve"
     case let error as IOError: return String(cString: strerror(error.errnoCode)).lowercased()
-    case is ChannelError: return "\(error)".contains("connectTimeout") ? "no answer in time" : "\(error)"
-    default: return "\(error)"
+    case ChannelError.connectTimeout: return "no answer in time"
+    default:
+      // BoringSSL tells files and numbers as well: `…:OPENSSL_internal:WRONG_VERSION_NUMBER at …`.
+      let text = "\(error)"
+      guard let end = text.firstRange(of: "OPENSSL_internal:") else { return text }
+      let word = text[end.upperBound...].prefix { $0 == "_" || $0.isLetter || $0.isNumber }
+      return word == "WRONG_VERSION_NUMBER"
+        ? "what answers does not speak TLS" : word.split(separator: "_").joined(separator: " ").lowercased()
     }
   }
 }
@@ -272,7 +308,9 @@ private final class HandshakeWaiter: ChannelInboundHandler, RemovableChannelHand
     context.fireChannelInactive()
   }
 
-  func errorCaught(context: ChannelHandlerContext, error: any Error) { fail(context, explained(error)) }
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    if !isOver { fail(context, explained(error, context)) }
+  }
 
   private func fail(_ context: ChannelHandlerContext, _ error: TransportError) {
     guard !isOver else { return }
@@ -282,17 +320,18 @@ private final class HandshakeWaiter: ChannelInboundHandler, RemovableChannelHand
     context.close(promise: nil)
   }
 
-  private func explained(_ error: any Error) -> TransportError {
+  private func explained(_ error: any Error, _ context: ChannelHandlerContext) -> TransportError {
     if let error = error as? NIOSSLExtraError, error == .failedToValidateHostname {
       return TransportError(
         .certificateNameMismatch, "the certificate of \(settings.authority) is for another host",
         hint: "use the host name that is in the certificate (rendezvous-tls = HOST:PORT)")
     }
     let text = "\(error)"
+    if text.contains("CERTIFICATE_VERIFY_FAILED"), let problem = outOfDate(context) { return problem }
     if text.contains("CERTIFICATE_VERIFY_FAILED") || error is NIOSSLError && text.contains("unableToValidate") {
       return TransportError(
         .certificateUntrusted,
-        "the certificate of \(settings.authority) is not signed by an authority that is trusted here, or is out of date",
+        "the certificate of \(settings.authority) is not signed by an authority that is trusted here",
         hint:
           "for an authority of your own: tls-ca-file = FILE; without any on this machine: the package ca-certificates; "
           + "a proxy that opens TLS needs its authority there")
@@ -300,6 +339,29 @@ private final class HandshakeWaiter: ChannelInboundHandler, RemovableChannelHand
     return TransportError(
       .tlsFailed, "no TLS with \(settings.authority): \(TLSDialer.reason(error))",
       hint: "is TCP \(settings.port) there the TLS port of a rendezvous?")
+  }
+
+  /// nil when the time is not what is wrong with the certificate.
+  private func outOfDate(_ context: ChannelHandlerContext) -> TransportError? {
+    guard let handler = try? context.pipeline.syncOperations.handler(type: NIOSSLClientHandler.self),
+      let certificate = handler.peerCertificate
+    else { return nil }
+    let now = time(nil)
+    let (first, last) = (certificate.notValidBefore, certificate.notValidAfter)
+    guard now < first || now > last else { return nil }
+    let limit = now < first ? "is valid from \(Self.day(first)) on" : "was valid until \(Self.day(last))"
+    return TransportError(
+      .certificateExpired, "the certificate of \(settings.authority) \(limit); here it is \(Self.day(now))",
+      hint: now < first
+        ? "set this machine's clock" : "renew it at the rendezvous; or this machine's clock is wrong")
+  }
+
+  /// UTC.
+  private static func day(_ time: time_t) -> String {
+    var (time, parts) = (time, tm())
+    guard gmtime_r(&time, &parts) != nil else { return "\(time)" }
+    func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
   }
 
   /// For a host given as an address: the certificate has to name it (RFC 6125 has no rule for addresses but this).

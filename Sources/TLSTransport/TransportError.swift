@@ -10,8 +10,10 @@ package struct TransportError: ExplainedError, Equatable {
     case tlsUnreachable = "tls_unreachable"
     /// The other end does not speak TLS as we do, or ended the handshake.
     case tlsFailed = "tls_failed"
-    /// Signed by nobody we trust, or out of date.
+    /// Signed by nobody we trust.
     case certificateUntrusted = "certificate_untrusted"
+    /// Not valid any more, or not yet.
+    case certificateExpired = "certificate_expired"
     /// A good certificate of another host.
     case certificateNameMismatch = "certificate_name_mismatch"
     /// The file of `tls-ca-file` holds no certificates.

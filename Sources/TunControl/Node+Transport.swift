@@ -11,9 +11,9 @@ import Telemetry
 import Traversal
 import Wire
 
-/// What stands for TLS, once it was needed.
+/// What stands for TLS: the dialer, which the registry's connection shares, and what is there once it was needed.
 struct TLSParts {
-  var dialer: TLSDialer?
+  let dialer: TLSDialer?
   var detour: RelayDetour?
   /// Where the detour begins, while relayed frames take it: to the worker the one beacon there is.
   var entrance: Endpoint?
@@ -69,16 +69,20 @@ extension Node {
       discover()
     }
     relaysMoved()
+    // What was asked by the other way waits for no answer.
+    for peer in peers.values where peer.handshake.isAttempting { feed(peer, .relayMoved) }
   }
 
   // MARK: TLS
 
   private func dialTLS(_ attempt: Int) async {
-    guard let settings = configuration.tls, let node, attempt == tls.attempt else { return }
+    guard let dialer = tls.dialer, let node, attempt == tls.attempt else { return }
     do {
-      let dialer = try tls.dialer ?? TLSDialer(settings)
-      tls.dialer = dialer
-      if tls.detour == nil { tls.detour = try await RelayDetour.open(worker: engine.localEndpoint) }
+      if tls.detour == nil {
+        let opened = try await RelayDetour.open(worker: engine.localEndpoint)
+        // Another attempt may have opened one, or the node may have come to its end.
+        if tls.detour == nil, !isStopping { tls.detour = opened } else { await opened.close() }
+      }
       guard let detour = tls.detour, attempt == tls.attempt, !isStopping else { return }
       let identity = store.identity
       let credentials = CompatLink.Credentials(node: node, key: identity.publicKey, sign: { identity.sign($0) })
@@ -113,11 +117,10 @@ extension Node {
   }
 
   /// Another way to the registry, for networks that let its own port not through.
-  static func registryDetour(_ configuration: NodeConfiguration) -> RegistryDetour? {
-    guard let settings = configuration.tls else { return nil }
+  static func registryDetour(_ dialer: TLSDialer?, _ configuration: NodeConfiguration) -> RegistryDetour? {
+    guard let dialer else { return nil }
     return RegistryDetour(isOnly: configuration.transport == .tls) { eventLoop in
-      // Made each time: a file of authorities that was mended is read again.
-      try await TLSDialer(settings).connect(on: eventLoop) { _ in }
+      try await dialer.connect(on: eventLoop) { _ in }
     }
   }
 

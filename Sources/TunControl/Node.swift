@@ -29,6 +29,7 @@ import ServiceManager
 import Session
 import Synchronization
 import Telemetry
+import TLSTransport
 import Traversal
 import Wire
 
@@ -94,7 +95,7 @@ package actor Node {
   /// What their names meant when they were last resolved.
   var resolvedBeacons: [HostPort: Endpoint] = [:]
   var transport: TransportChoice
-  var tls = TLSParts()
+  var tls: TLSParts
   var beaconProblem: String?
   /// Where the home beacon sees our socket.
   var observed: Endpoint?
@@ -172,6 +173,7 @@ package actor Node {
     transport = TransportChoice(
       mode: configuration.tls == nil ? .udp : configuration.transport, now: Clock.now(),
       entropy: .random(in: 0...(.max)))
+    tls = TLSParts(dialer: parts.dialer)
     store = parts.store
     directory = parts.directory
     engine = parts.engine
@@ -238,6 +240,8 @@ package actor Node {
 struct NodeParts: Sendable {
   var store: NodeStore
   var directory: Directory
+  /// To the rendezvous by TLS; nil where that is not wanted.
+  var dialer: TLSDialer?
   var engine: Engine
   var rendezvous: RendezvousServer?
   var recentPeers: RecentPeers?

@@ -160,12 +160,14 @@ package enum NodeProgram {
       let recent = kept.recentPeers()
       kept.keep(tun: engine.descriptors.tun, socket: engine.descriptors.socket, peers: recent)
       let port = engine.localEndpoint.port
+      // A file of authorities that cannot be used is told now, not when TLS is needed.
+      let dialer = try configuration.tls.map { settings throws(TransportError) in try TLSDialer(settings) }
       let directory = Directory(
-        configuration: try directoryConfiguration(configuration), store: store,
+        configuration: directoryConfiguration(configuration, dialer), store: store,
         announcement: Announcement(listenAddress: configuration.advertise?.description ?? "127.0.0.1:\(port)"),
         logger: logger, group: group)
       return NodeParts(
-        store: store, directory: directory, engine: engine, rendezvous: rendezvous, recentPeers: recent,
+        store: store, directory: directory, dialer: dialer, engine: engine, rendezvous: rendezvous, recentPeers: recent,
         namespace: namespace, warnings: [])
     } catch {
       await rendezvous?.shutdown()
@@ -200,16 +202,16 @@ package enum NodeProgram {
     return server
   }
 
-  private static func directoryConfiguration(_ configuration: NodeConfiguration) throws -> DirectoryConfiguration {
+  private static func directoryConfiguration(
+    _ configuration: NodeConfiguration, _ dialer: TLSDialer?
+  ) -> DirectoryConfiguration {
     let registry = configuration.registry ?? HostPort(host: "127.0.0.1", port: NodeConfiguration.registryPort)
-    // A file of authorities that cannot be used is told now, not when TLS is needed.
-    if let settings = configuration.tls { _ = try TLSDialer(settings) }
     var result = DirectoryConfiguration(
       registryHost: registry.host, registryPort: registry.port, hostname: configuration.hostname,
       tags: configuration.tags, isPublic: configuration.isPublic, isRelayOnly: configuration.isRelayOnly,
       networks: configuration.networks,
       approvesAutomatically: configuration.trustAutoApprove, version: "pilot-tun \(PilotTunVersion.text)")
-    result.detour = Node.registryDetour(configuration)
+    result.detour = Node.registryDetour(dialer, configuration)
     return result
   }
 

@@ -14,10 +14,12 @@ final class RelayDetour: Sendable {
   /// The beacon, as far as the worker is concerned.
   let endpoint: Endpoint
   private let channel: any Channel
+  /// One thread, of the socket and of the connection behind it.
+  private let group: MultiThreadedEventLoopGroup
   private let link = Mutex<CompatLink?>(nil)
   private let refusals = Atomic<UInt64>(0)
 
-  /// Datagrams of the worker that the connection had no room for, or that came while there was none.
+  /// Datagrams of the worker that the connection had no room for, or that came while there was none, or went down with it.
   var refused: UInt64 { refusals.load(ordering: .relaxed) }
 
   /// Larger ones never come: frames of the largest interface MTU are below.
@@ -29,6 +31,15 @@ final class RelayDetour: Sendable {
   /// worker take it for the beacon's word: the kernel gives the port to nobody else.
   static func open(worker: Endpoint) async throws -> RelayDetour {
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    do {
+      return try await open(worker: worker, on: group)
+    } catch {
+      try? await group.shutdownGracefully()
+      throw error
+    }
+  }
+
+  private static func open(worker: Endpoint, on group: MultiThreadedEventLoopGroup) async throws -> RelayDetour {
     var target = worker
     if worker.address.isUnspecified || worker.address.mappedIPv4 == 0 {
       target.address = IPv6Address(mappedIPv4: 0x7F00_0001)
@@ -45,15 +56,16 @@ final class RelayDetour: Sendable {
     guard let host = channel.localAddress?.ipAddress.flatMap({ IPv6Address($0) }),
       let port = channel.localAddress?.port.flatMap({ UInt16(exactly: $0) })
     else { throw ChannelError.unknownLocalAddress }
-    let detour = RelayDetour(Endpoint(address: host, port: port), channel)
+    let detour = RelayDetour(Endpoint(address: host, port: port), channel, group)
     try await channel.pipeline.addHandler(WorkerSide(detour)).get()
     try await channel.setOption(ChannelOptions.autoRead, value: true).get()
     return detour
   }
 
-  private init(_ endpoint: Endpoint, _ channel: any Channel) {
+  private init(_ endpoint: Endpoint, _ channel: any Channel, _ group: MultiThreadedEventLoopGroup) {
     self.endpoint = endpoint
     self.channel = channel
+    self.group = group
   }
 
   /// Connects; the connection before, if there is one, is closed.
@@ -67,7 +79,8 @@ final class RelayDetour: Sendable {
     let opened = try await CompatLink.open(
       dialer, as: credentials, on: channel.eventLoop,
       deliver: { channel.write(AddressedEnvelope(remoteAddress: worker, data: $0), promise: nil) },
-      flush: { channel.flush() }, ended: ended)
+      flush: { channel.flush() },
+      lost: { [weak self] number in _ = self?.refusals.add(UInt64(number), ordering: .relaxed) }, ended: ended)
     replace(opened)
   }
 
@@ -86,9 +99,11 @@ final class RelayDetour: Sendable {
     if !isTaken { refusals.add(1, ordering: .relaxed) }
   }
 
+  /// Its thread ends, too. Not to be used after that.
   func close() async {
     hangUp()
     try? await channel.close()
+    try? await group.shutdownGracefully()
   }
 }
 

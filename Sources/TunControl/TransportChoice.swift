@@ -43,11 +43,18 @@ package struct TransportChoice: Sendable {
   }
 
   private static let second: UInt64 = 1_000_000_000
-  /// Without an answer this long UDP counts as blocked. One packet in a hundred is lost on a bad day: five are not.
-  static let udpPatience = 5 * second
-  /// The connection by TLS is made a little earlier, so that it stands by then.
-  static let dialAfter = 5 * second / 2
-  private static let askInterval = second
+  /// Without an answer this long UDP counts as blocked; the connection by TLS is made earlier, so that it stands by then.
+  struct Patience {
+    var udp: UInt64
+    var dial: UInt64
+    var ask: UInt64
+    /// Where UDP has worked: one packet in a hundred is lost on a bad day, five are not.
+    static let known = Patience(udp: 5 * second, dial: 5 * second / 2, ask: second)
+    /// Where it never has there is nothing to wait for but a slow first answer. Three questions go out.
+    static let untried = Patience(udp: 3 * second / 2, dial: second / 2, ask: second / 2)
+  }
+  /// A connection by TLS shows that the network works: an answer by UDP to a question of now has this long.
+  static let lastChance = 4 * second / 5
   /// While neither way works.
   private static let firstSlowAsk = 10 * second
   private static let longestSlowAsk = 60 * second
@@ -58,6 +65,9 @@ package struct TransportChoice: Sendable {
   private static let longestDial = 60 * second
   /// Peers that are reached make a probe due this often at most.
   static let reachedGap = 30 * second
+  /// A connection that stood this long was a good one; what ends sooner (another node with our key, a rendezvous that
+  /// throws us out) is dialled ever more rarely.
+  private static let goodLink = 30 * second
   /// What the worker's socket has for an answer once another one had it.
   static let returnPatience = 3 * second
 
@@ -71,12 +81,15 @@ package struct TransportChoice: Sendable {
   package private(set) var since: UInt64
   /// The worker's socket asked and had no answer since.
   private var unansweredSince: UInt64?
+  /// The beacon answered by UDP since the network is what it is.
+  private var isHeard = false
   private var nextAsk: UInt64 = .max
   /// When this asked last, and how long it waits with the next question once UDP counts as blocked.
   private var askedAt: UInt64 = 0
   private var slowAsk = Self.firstSlowAsk
   private var isRegistered = false
   private var link = Link.none
+  private var linkUpAt: UInt64 = 0
   private var nextDial: UInt64 = .max
   private var dialWait = Self.firstDial
   private var nextProbe: UInt64 = .max
@@ -102,11 +115,13 @@ package struct TransportChoice: Sendable {
     min(nextAsk, nextDial, nextProbe, returnUntil ?? .max, leaveAt ?? .max)
   }
 
-  /// When UDP is left for the connection that stands. The last question has its second: after hours without any network
-  /// TLS may be the first that comes through by chance.
+  private var patience: Patience { isHeard ? .known : .untried }
+
+  /// When UDP is left for the connection that stands. The last question has its time: after hours without any network TLS
+  /// may be the first that comes through by chance.
   private var leaveAt: UInt64? {
     guard let unansweredSince, carrier == .udp, link == .up, returnUntil == nil else { return nil }
-    return max(unansweredSince + Self.udpPatience, askedAt + Self.askInterval)
+    return max(unansweredSince + patience.udp, askedAt + patience.ask, isHeard ? 0 : linkUpAt + Self.lastChance)
   }
 
   package mutating func handle(_ event: Event, now: UInt64) -> [Action] {
@@ -117,21 +132,21 @@ package struct TransportChoice: Sendable {
       guard !isRegistered else { break }
       isRegistered = true
       if mode == .tls { nextDial = now }
-      if let unansweredSince, link == .none { nextDial = max(now, unansweredSince + Self.dialAfter) }
+      if let unansweredSince, link == .none { nextDial = max(now, unansweredSince + patience.dial) }
     case .asked:
       guard mode == .auto, carrier == .udp, unansweredSince == nil else { break }
       unansweredSince = now
       askedAt = now
       slowAsk = Self.firstSlowAsk
-      nextAsk = now + Self.askInterval
-      nextDial = now + Self.dialAfter
+      nextAsk = now + patience.ask
+      nextDial = now + patience.dial
     case .answered: answered(now, &actions)
     case .probeAnswered:
       guard carrier == .tls, mode == .auto else { break }
       change(.udp, "the beacon answers by UDP again", now, &actions)
       unansweredSince = now
       askedAt = now
-      nextAsk = now + Self.askInterval
+      nextAsk = now + patience.ask
       nextProbe = .max
       returnUntil = now + Self.returnPatience
       actions.append(.ask)
@@ -142,22 +157,22 @@ package struct TransportChoice: Sendable {
         break
       }
       link = .up
-      dialWait = Self.firstDial
+      linkUpAt = now
       nextDial = .max
       if carrier == .tls {
         // The end of a link says that the network may be another one.
         actions.append(.use(.tls, reason: reason))
-      } else if now >= askedAt + Self.askInterval {
-        askedAt = now
-        nextAsk = now + Self.askInterval
-        actions.append(.ask)
+      } else if now >= askedAt + patience.ask {
+        nextAsk = now
       }
     case .linkDown:
+      if link == .up, now >= linkUpAt + Self.goodLink { dialWait = Self.firstDial }
       link = .none
       nextDial = wantsLink ? now + jittered(dialWait) : .max
       dialWait = min(dialWait * 2, Self.longestDial)
       if carrier == .tls, mode == .auto { nextProbe = min(nextProbe, now) }
     case .networkChanged:
+      isHeard = false
       dialWait = Self.firstDial
       probeWait = Self.firstProbe
       slowAsk = Self.firstSlowAsk
@@ -179,6 +194,7 @@ package struct TransportChoice: Sendable {
     guard mode == .auto, carrier == .udp else { return }
     if reason == Self.untried { reason = "the beacon answers by UDP" }
     unansweredSince = nil
+    isHeard = true
     returnUntil = nil
     nextAsk = .max
     nextDial = .max
@@ -211,7 +227,10 @@ package struct TransportChoice: Sendable {
       if link == .up { leaveUDP("the beacon answers by UDP, but not to the tunnel's socket", now, &actions) }
     }
     if let leaveAt, now >= leaveAt {
-      leaveUDP("no answer by UDP from the beacon for \(Self.udpPatience / Self.second) s", now, &actions)
+      leaveUDP(
+        isHeard
+          ? "no answer by UDP from the beacon for \(Patience.known.udp / Self.second) s"
+          : "no answer by UDP from the beacon on this network", now, &actions)
     }
     if now >= nextAsk {
       guard let unansweredSince, carrier == .udp else {
@@ -219,8 +238,8 @@ package struct TransportChoice: Sendable {
         return
       }
       askedAt = now
-      if now < unansweredSince + Self.udpPatience {
-        nextAsk = now + Self.askInterval
+      if now < unansweredSince + Patience.known.udp {
+        nextAsk = now + patience.ask
       } else {
         nextAsk = now + jittered(slowAsk)
         slowAsk = min(slowAsk * 2, Self.longestSlowAsk)

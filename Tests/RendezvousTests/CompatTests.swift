@@ -20,21 +20,67 @@ struct TestCertificate: Sendable {
   static func with<Result>(
     _ names: String = "IP:127.0.0.1,DNS:localhost", _ body: (TestCertificate) async throws -> Result
   ) async throws -> Result {
+    try await inFolder { made in
+      try made.openssl([
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+        "/CN=rendezvous", "-addext", "subjectAltName=\(names)", "-keyout", made.key, "-out", made.certificate,
+      ])
+      return try await body(made)
+    }
+  }
+
+  /// One of another time, `YYYYMMDDHHMMSSZ`.
+  static func with(from: String, to: String, _ body: (TestCertificate) async throws -> Void) async throws {
+    try await inFolder { made in
+      let folder = URL(fileURLWithPath: made.key).deletingLastPathComponent().path
+      let settings = """
+        [ca]
+        default_ca = own
+        [own]
+        database = \(folder)/database
+        new_certs_dir = \(folder)
+        rand_serial = yes
+        default_md = sha256
+        policy = any
+        x509_extensions = names
+        [any]
+        commonName = supplied
+        [names]
+        subjectAltName = IP:127.0.0.1
+        [req]
+        distinguished_name = none
+        [none]
+
+        """
+      try settings.write(toFile: folder + "/settings", atomically: true, encoding: .utf8)
+      try "".write(toFile: folder + "/database", atomically: true, encoding: .utf8)
+      try made.openssl([
+        "req", "-config", folder + "/settings", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+        "-nodes", "-subj", "/CN=rendezvous", "-keyout", made.key, "-out", folder + "/request",
+      ])
+      try made.openssl([
+        "ca", "-config", folder + "/settings", "-batch", "-selfsign", "-notext", "-in", folder + "/request", "-keyfile",
+        made.key, "-startdate", from, "-enddate", to, "-out", made.certificate,
+      ])
+      try await body(made)
+    }
+  }
+
+  private static func inFolder<Result>(_ body: (TestCertificate) async throws -> Result) async throws -> Result {
     let folder = NSTemporaryDirectory() + "pilot-certificate-\(UInt64.random(in: 0...UInt64.max))"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
-    let made = TestCertificate(certificate: folder + "/certificate.pem", key: folder + "/key.pem")
+    return try await body(TestCertificate(certificate: folder + "/certificate.pem", key: folder + "/key.pem"))
+  }
+
+  private func openssl(_ arguments: [String]) throws {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-    process.arguments = [
-      "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-      "/CN=rendezvous", "-addext", "subjectAltName=\(names)", "-keyout", made.key, "-out", made.certificate,
-    ]
+    process.arguments = arguments
     process.standardError = FileHandle.nullDevice
     try process.run()
     process.waitUntilExit()
     try #require(process.terminationStatus == 0)
-    return try await body(made)
   }
 }
 
@@ -221,12 +267,109 @@ private final class Heard: Sendable {
     }
   }
 
+  @Test("a connection ends at the next discover once its key is not the directory's: rotated, or deregistered")
+  func revoked() async throws {
+    try await Self.running { rendezvous, settings in
+      let (a, b, other) = (TestNode(), TestNode(), TestNode())
+      let client = try rendezvous.connect()
+      let (x, y) = (try client.enroll(a), try client.enroll(b))
+      let (fromA, fromB) = (Heard(), Heard())
+      let linkA = try await Self.link(settings, x, a, fromA)
+      let linkB = try await Self.link(settings, y, b, fromB)
+      #expect(linkA.send(ByteBuffer(bytes: BeaconMessage.discover(node: x, key: nil).encoded())))
+      _ = try await fromA.wait(rendezvous)
+      let rotated = try client.signed(
+        "rotate_key", a, "rotate:\(x):\(other.key)", [("node_id", .number(x)), ("new_public_key", .string(other.key))])
+      #expect(rotated.id("node_id") == x)
+      let gone = try client.signed("deregister", b, "deregister:\(y)", [("node_id", .number(y))])
+      #expect(gone.text("type") == "deregister_ok")
+      for (link, heard, id) in [(linkA, fromA, x), (linkB, fromB, y)] {
+        let before = heard.messages.count
+        #expect(link.send(ByteBuffer(bytes: BeaconMessage.discover(node: id, key: nil).encoded())))
+        try await rendezvous.eventually("the connection of \(id) ends") { heard.end != nil }
+        #expect(heard.messages.count == before, "and is not answered")
+      }
+      #expect(rendezvous.count(.compatRevoked) == 2 && rendezvous.server.compatClients == 0)
+      // With the new key the node is taken again.
+      let again = try await Self.link(settings, x, other, Heard())
+      again.close()
+    }
+  }
+
+  @Test("why a connection ended is counted by cause, and what was relayed when it was written")
+  func causes() async throws {
+    try await Self.running { rendezvous, settings in
+      let (a, b) = (TestNode(), TestNode())
+      let client = try rendezvous.connect()
+      let (x, y) = (try client.enroll(a), try client.enroll(b))
+      let socket = try BeaconSocket(rendezvous)
+      try socket.discover(y)
+      func frame(_ size: Int) -> [UInt8] { Array("PILS".utf8) + [UInt8](repeating: 1, count: size - 4) }
+
+      // To a WebSocket, to UDP, and to a node that is nowhere.
+      let heard = Heard()
+      let link = try await Self.link(settings, x, a, heard)
+      try socket.send(.relay(source: y, destination: x, frame: frame(1000)))
+      _ = try await heard.wait(rendezvous)
+      #expect(link.send(ByteBuffer(bytes: BeaconMessage.relay(source: x, destination: y, frame: frame(500)).encoded())))
+      #expect(try socket.message() == .relayDeliver(source: x, frame: frame(500)))
+      try await rendezvous.eventually("both are counted") { rendezvous.count(.relayed) == 2 }
+      #expect(rendezvous.count(.relayedBytes) == 1500)
+      try socket.send(.relay(source: y, destination: 77, frame: frame(100)))
+      try await rendezvous.eventually("the third has its cause") { rendezvous.count(.relayUnknownTarget) == 1 }
+      // Larger than a UDP datagram over IPv4: the kernel takes it not.
+      let huge = frame(65_526)
+      #expect(link.send(ByteBuffer(bytes: BeaconMessage.relay(source: x, destination: y, frame: huge).encoded())))
+      try await rendezvous.eventually("what the kernel refuses has its own") { rendezvous.count(.relayNotWritten) == 1 }
+      #expect(rendezvous.count(.relayed) == 2 && rendezvous.count(.relayedBytes) == 1500)
+
+      // Replaced by another connection of the node, which then breaks off.
+      let second = try await Self.taken(settings, x, a, rendezvous)
+      try await rendezvous.eventually("the first is replaced") {
+        heard.end != nil && rendezvous.count(.compatReplaced) == 1
+      }
+      try await second.close()
+      try await rendezvous.eventually("the second is lost") { rendezvous.count(.compatLost) == 1 }
+      // A reserved opcode.
+      let third = try await Self.taken(settings, x, a, rendezvous)
+      try await third.writeAndFlush(ByteBuffer(bytes: [0x83, 0x80, 0, 0, 0, 0]))
+      try await rendezvous.eventually("the third breaks the rules") { rendezvous.count(.compatMalformed) == 1 }
+      try await third.closeFuture.get()
+      #expect(rendezvous.count(.compatLost) == 1 && rendezvous.count(.datagramsMalformed) == 0)
+    }
+  }
+
+  private static let upgrade =
+    "GET /v1/compat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+
+  /// A connection whose WebSocket the test speaks for itself, once it has proven who it is.
+  private static func taken(
+    _ settings: TLSSettings, _ id: UInt32, _ node: TestNode, _ rendezvous: Rendezvous
+  ) async throws -> any Channel {
+    let heard = Heard()
+    let accepted = rendezvous.count(.compatAccepted)
+    let channel = try await raw(settings, heard)
+    try await channel.writeAndFlush(ByteBuffer(string: upgrade))
+    try await rendezvous.eventually("the challenge comes") {
+      String(decoding: heard.messages.joined(), as: UTF8.self).contains("auth_challenge")
+    }
+    let text = String(decoding: heard.messages.joined(), as: UTF8.self)
+    let nonce = try #require(text.split(separator: "\"").first { $0.count == 64 }.map(String.init))
+    let stamp = try #require(text.split(separator: "\"ts\":").last?.prefix { $0.isNumber })
+    let time = try #require(Int64(stamp))
+    let signature = node.identity.sign(CompatAuthentication.signed(node: id, time: time, nonce: nonce))
+    let reply = Array(
+      CompatAuthentication.reply(node: id, key: node.identity.publicKey, signature: signature).text.utf8)
+    try await channel.writeAndFlush(
+      ByteBuffer(bytes: [0x81, 0xFE, UInt8(reply.count >> 8), UInt8(reply.count & 0xFF), 0, 0, 0, 0] + reply))
+    try await rendezvous.eventually("it is taken") { rendezvous.count(.compatAccepted) == accepted + 1 }
+    return channel
+  }
+
   @Test("binary messages before the proof, unmasked frames and endless messages end the connection")
   func hostile() async throws {
     try await Self.running { rendezvous, settings in
-      let upgrade =
-        "GET /v1/compat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
       for bytes: [UInt8] in [
         [0x82, 0x81, 0, 0, 0, 0, 0x05], [0x81, 0x02, 0x7B, 0x7D],
         [0x82, 0xFF, 0, 0, 0, 0, 0x10, 0, 0, 0], [0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
@@ -234,7 +377,7 @@ private final class Heard: Sendable {
       ] {
         let heard = Heard()
         let channel = try await Self.raw(settings, heard)
-        try await channel.writeAndFlush(ByteBuffer(string: upgrade))
+        try await channel.writeAndFlush(ByteBuffer(string: Self.upgrade))
         try await rendezvous.eventually("the challenge comes") {
           String(decoding: heard.messages.joined(), as: UTF8.self).contains("auth_challenge")
         }
@@ -250,25 +393,7 @@ private final class Heard: Sendable {
       let (a, b) = (TestNode(), TestNode())
       let client = try rendezvous.connect()
       let (x, y) = (try client.enroll(a), try client.enroll(b))
-      let heard = Heard()
-      let channel = try await Self.raw(settings, heard)
-      let upgrade =
-        "GET /v1/compat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-      try await channel.writeAndFlush(ByteBuffer(string: upgrade))
-      try await rendezvous.eventually("the challenge comes") {
-        String(decoding: heard.messages.joined(), as: UTF8.self).contains("auth_challenge")
-      }
-      let text = String(decoding: heard.messages.joined(), as: UTF8.self)
-      let nonce = try #require(text.split(separator: "\"").first { $0.count == 64 }.map(String.init))
-      let stamp = try #require(text.split(separator: "\"ts\":").last?.prefix { $0.isNumber })
-      let time = try #require(Int64(stamp))
-      let signature = a.identity.sign(CompatAuthentication.signed(node: x, time: time, nonce: nonce))
-      let reply = Array(
-        CompatAuthentication.reply(node: x, key: a.identity.publicKey, signature: signature).text.utf8)
-      try await channel.writeAndFlush(
-        ByteBuffer(bytes: [0x81, 0xFE, UInt8(reply.count >> 8), UInt8(reply.count & 0xFF), 0, 0, 0, 0] + reply))
-      try await rendezvous.eventually("it is taken") { rendezvous.count(.compatAccepted) == 1 }
+      let channel = try await Self.taken(settings, x, a, rendezvous)
       try await channel.setOption(ChannelOptions.autoRead, value: false).get()
 
       let socket = try BeaconSocket(rendezvous)

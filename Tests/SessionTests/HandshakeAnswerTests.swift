@@ -47,6 +47,17 @@ struct HandshakeAnswerTests {
 
   private let there = Arrival.direct(Endpoint(address: IPv6Address(mappedIPv4: 0x0A00_0001), port: 4000))
 
+  @Test("a relay that is reached another way is asked through at once, and only while an answer is awaited")
+  func relayMoved() {
+    var bench = Bench()
+    #expect(bench.step(.relayMoved).isEmpty, "nothing is asked for")
+    _ = bench.step(.needed)
+    bench.now += 100 * ms
+    #expect(bench.step(.tick).isEmpty, "the next try is not due")
+    #expect(bench.step(.relayMoved).contains { $0.kind == .pila && $0.route == .both })
+    #expect(bench.step(.tick).isEmpty, "once")
+  }
+
   @Test("first contact is PILA both ways and a punch; tries after it bring PILK along, five frames a second at most")
   func firstContact() throws {
     var bench = Bench()

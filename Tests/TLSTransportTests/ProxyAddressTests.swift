@@ -103,25 +103,3 @@ struct ProxyAddressTests {
     }
   }
 }
-
-@Suite("Credentials command")
-struct CredentialCommandTests {
-  @Test("its first line is what counts; its environment is the node's")
-  func prints() throws {
-    let printed = try CredentialCommand.run("echo me:$WORD; echo more", environment: ["WORD": "word", "PATH": "/bin"])
-    #expect(printed.authorization == "Basic bWU6d29yZA==")
-  }
-
-  @Test(
-    "a command that fails is explained without what it printed",
-    arguments: ["echo hunter2:x; exit 3", "echo hunter2", "kill -9 $$", "/nonexistent", "head -c 100000 /dev/zero"])
-  func fails(command: String) {
-    do throws(TransportError) {
-      _ = try CredentialCommand.run(command, environment: [:])
-      Issue.record("\(command) was taken")
-    } catch {
-      #expect(error.reason == .credentialsCommand)
-      #expect(!"\(error)".contains("hunter2"))
-    }
-  }
-}

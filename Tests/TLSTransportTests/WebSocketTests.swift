@@ -4,6 +4,7 @@ import NIOCore
 import NIOEmbedded
 import NIOWebSocket
 import SeededRandom
+import Synchronization
 import Testing
 import Wire
 
@@ -18,7 +19,7 @@ struct WebSocketTests {
       for masks in [false, true] {
         let payload = ByteBuffer(bytes: (0..<length).map { _ in UInt8.random(in: 0...255, using: &random) })
         var bytes = ByteBuffer()
-        WebSocketOutlet.append(payload, .binary, masks ? .random(using: &random) : nil, to: &bytes)
+        WebSocketOutlet.append(payload, .binary, masks ? .random(in: 1...(.max), using: &random) : nil, to: &bytes)
         WebSocketOutlet.append(payload, .ping, nil, to: &bytes)
         let channel = EmbeddedChannel(handler: ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: 1 << 20)))
         if length > 125 {
@@ -47,6 +48,53 @@ struct WebSocketTests {
     var written = 0
     while let part = try channel.readOutbound(as: ByteBuffer.self) { written += part.readableBytes }
     #expect(written == taken * 1004, "one write for all, a header of four bytes for each")
+  }
+
+  @Test("what was sent as counted is told once: written, or lost with the connection; nothing follows the end")
+  func settled() throws {
+    struct Told: Equatable {
+      var messages = 0
+      var bytes = 0
+      var lost = 0
+    }
+    let told = Mutex(Told())
+    let channel = EmbeddedChannel()
+    try channel.pipeline.syncOperations.addHandler(WebSocketFrameEncoder())
+    let outlet = WebSocketOutlet(channel: channel, masks: true) { batch, isWritten in
+      told.withLock { told in
+        guard isWritten else { return told.lost += batch.messages }
+        told.messages += batch.messages
+        told.bytes += batch.bytes
+      }
+    }
+    for size in [100, 200, 300] { #expect(outlet.send(ByteBuffer(repeating: 1, count: size), isCounted: true)) }
+    outlet.send(ByteBuffer(), as: .ping)
+    outlet.send(ByteBuffer(string: "not counted"))
+    #expect(told.withLock { $0 } == Told(), "nothing is written yet")
+    channel.embeddedEventLoop.run()
+    #expect(told.withLock { $0 } == Told(messages: 3, bytes: 600))
+
+    _ = try channel.finish()
+    #expect(outlet.send(ByteBuffer(string: "late"), isCounted: true))
+    channel.embeddedEventLoop.run()
+    #expect(told.withLock { $0 } == Told(messages: 3, bytes: 600, lost: 1))
+    outlet.close(.goingAway)
+    #expect(!outlet.send(ByteBuffer(string: "after the end"), isCounted: true) && outlet.isClosing)
+  }
+
+  @Test("masks are drawn in blocks, none twice, and undo themselves at every length and place")
+  func masks() {
+    var source = MaskSource()
+    let drawn = (0..<10_000).map { _ in source.next() }
+    // 10,000 numbers of 32 bits: a pair is the same in one of 86 runs, three pairs in one of 10^6.
+    #expect(Set(drawn).count >= 9_998)
+    for length in 0..<40 {
+      let plain = (0..<length).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ 3) }
+      var bytes = plain
+      bytes.withUnsafeMutableBytes { MaskSource.apply(0x0102_0304, to: $0) }
+      let expected = plain.enumerated().map { $1 ^ UInt8($0 % 4 + 1) }
+      #expect(bytes == expected, "\(length)")
+    }
   }
 
   @Test("the texts of the authentication are read back, and their malformed twins are not")

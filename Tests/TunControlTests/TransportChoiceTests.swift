@@ -18,8 +18,10 @@ struct TransportChoiceTests {
     var hasTLS = true
     var dials = 0
     var asks = 0
+    /// How often anything happened.
+    var wakeups = 0
     /// How often the machine was due.
-    var wakeUps = 0
+    var ticks = 0
     var probes: [UInt64] = []
     var log: [String] = []
     private var pending: [(at: UInt64, event: TransportChoice.Event)] = []
@@ -60,13 +62,14 @@ struct TransportChoiceTests {
       for _ in 0..<100_000 {
         let due = min(machine.nextDeadline, pending.map(\.at).min() ?? .max)
         guard due <= end else { break }
+        wakeups += 1
         now = max(now, due)
         if let index = pending.firstIndex(where: { $0.at <= now }) {
           let event = pending.remove(at: index).event
           if event == .answered, !hasUDP || machine.carrier == .tls { continue }
           give(event)
         } else {
-          wakeUps += 1
+          ticks += 1
           give(.tick)
         }
       }
@@ -91,17 +94,17 @@ struct TransportChoiceTests {
     #expect(world.machine.nextDeadline == .max)
   }
 
-  @Test("blocked from the start: TLS after five seconds, with the reason; UDP again as soon as it is there")
+  @Test("blocked from the start: TLS after a second and a half, with the reason; UDP again as soon as it is there")
   func blocked() {
     var world = World()
     world.hasUDP = false
     world.ask()
-    world.run(1)
+    world.run(0.3)
     world.give(.registered)
-    world.run(3.5)
+    world.run(1.1)
     #expect(world.machine.carrier == .udp && world.machine.isLinkUp)
-    world.run(0.6)
-    #expect(world.log == ["tls: no answer by UDP from the beacon for 5 s"])
+    world.run(0.2)
+    #expect(world.log == ["tls: no answer by UDP from the beacon on this network"])
     world.run(3600)
     #expect(world.dials == 1, "the link stands")
     let gaps = zip(world.probes, world.probes.dropFirst()).map { ($1 - $0) / Self.second }
@@ -130,8 +133,52 @@ struct TransportChoiceTests {
     #expect(world.log.isEmpty && world.machine.carrier == .udp)
     world.hasUDP = false
     world.ask()
-    world.run(6)
-    #expect(world.log.count == 1 && world.machine.carrier == .tls)
+    world.run(4.9)
+    #expect(world.log.isEmpty && world.machine.isLinkUp)
+    world.run(1)
+    #expect(world.log == ["tls: no answer by UDP from the beacon for 5 s"])
+  }
+
+  @Test("on another network UDP has to prove itself anew, and has the time of an answer once TLS shows that it works")
+  func moved() {
+    var world = World()
+    world.give(.registered)
+    world.ask()
+    world.run(100)
+    // Nothing passes until the third second; then both do.
+    (world.hasUDP, world.hasTLS) = (false, false)
+    world.give(.networkChanged)
+    world.ask()
+    world.run(3)
+    (world.hasUDP, world.hasTLS) = (true, true)
+    world.run(60)
+    #expect(world.log.isEmpty && world.machine.carrier == .udp && !world.machine.isLinkUp)
+    world.hasUDP = false
+    world.give(.networkChanged)
+    world.ask()
+    world.run(1.6)
+    #expect(world.machine.carrier == .tls)
+  }
+
+  @Test("a rendezvous that takes the connection and ends it at once is dialled ever more rarely")
+  func thrownOut() {
+    var world = World()
+    world.hasUDP = false
+    world.give(.registered)
+    world.ask()
+    world.run(2)
+    let before = world.dials
+    for _ in 0..<6000 {
+      if world.machine.isLinkUp { world.breakLink() }
+      world.run(0.1)
+    }
+    #expect((10...25).contains(world.dials - before), "\(world.dials - before) dials in ten minutes")
+    // One that stands is a good one, and is made again at once when it ends.
+    world.run(120)
+    let after = world.dials
+    world.breakLink()
+    world.run(1)
+    #expect(world.dials == after + 1)
   }
 
   @Test("without TLS the node stays on UDP, tries both ever more rarely, and takes what works first")
@@ -178,6 +225,7 @@ struct TransportChoiceTests {
     #expect(world.machine.carrier == .tls || world.log.last?.hasPrefix("udp") == true)
     #expect(world.machine.isLinkUp)
     #expect(world.log.count < 30, "\(world.log.count) changes in 1000 s")
+    #expect(world.wakeups < 500, "\(world.wakeups) wake-ups in 1000 s")
   }
 
   @Test("a mode that is set is kept")
@@ -203,7 +251,7 @@ struct TransportChoiceTests {
     world.run(60)
     #expect(world.dials == 0)
     world.give(.registered)
-    world.run(2)
+    world.run(1.5)
     #expect(world.machine.carrier == .tls)
   }
 
@@ -214,10 +262,10 @@ struct TransportChoiceTests {
     if isRegistered { world.give(.registered) }
     world.ask()
     world.run(120)
-    (world.wakeUps, world.asks) = (0, 0)
+    (world.ticks, world.asks) = (0, 0)
     world.run(3600)
     #expect((45...90).contains(world.asks), "\(world.asks) questions in an hour")
-    #expect(world.wakeUps <= world.asks + (isRegistered ? 90 : 1), "\(world.wakeUps) wake-ups in an hour")
+    #expect(world.ticks <= world.asks + (isRegistered ? 90 : 1), "\(world.ticks) wake-ups in an hour")
     world.hasUDP = true
     world.give(.networkChanged)
     world.ask()
