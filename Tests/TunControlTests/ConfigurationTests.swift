@@ -248,7 +248,11 @@ struct ConfigurationTests {
         "d": .list([.flag(true), .number(1000), .other, .text("z")]), "e": .other, "f": .other, "g": .other,
       ])
     #expect(try TOMLTable("").values.isEmpty)
-    for (text, line, column) in [("a = 1\na = 2", 2, 1), ("a", 1, 2), ("b = \"\u{7}\"", 1, 6), ("[[[", 1, 3)] {
+    let broken = [
+      ("a = 1\na = 2", 2, 5), ("a", 1, 2), ("b = \"\u{7}\"", 1, 6), ("[[[", 1, 3), ("[.a]", 1, 2),
+      ("a = 1\n\n[=]\n", 3, 2),
+    ]
+    for (text, line, column) in broken {
       let problem = #expect(throws: TOMLProblem.self) { try TOMLTable(text) }
       #expect(problem?.line == line && problem?.cause.isEmpty == false, "\(text): \(String(describing: problem))")
       #expect(problem?.column == column, "\(text): \(String(describing: problem))")
