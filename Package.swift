@@ -19,8 +19,6 @@ let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "s
 let nioTLSEvents: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
-let database: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
-let toml: Target.Dependency = .product(name: "TOMLKit", package: "TOMLKit")
 
 struct Room {
   var name: String
@@ -46,11 +44,13 @@ func room(
       cSettings: [.unsafeFlags(["-O2"])], linkerSettings: [.linkedLibrary("mnl")])
   case .upnp:
     target = .target(name: name, dependencies: dependencies, linkerSettings: [.linkedLibrary("miniupnpc")])
+  case .systemLibrary:
+    target = .systemLibrary(name: name)
   }
   return Room(name: name, target: target, needs: needs)
 }
 
-enum Kind { case library, program, tests, shim, upnp }
+enum Kind { case library, program, tests, shim, upnp, systemLibrary }
 
 var rooms: [Room] = [
   room("Shim", [], [.product(name: "Crypto", package: "swift-crypto")], kind: .shim),
@@ -66,6 +66,8 @@ var rooms: [Room] = [
   room("PortMapping", ["Wire"]),
   room("UPnPClient", [], kind: .upnp),
   room("SystemBus", []),
+  room("SQLite", [], kind: .systemLibrary),
+  room("TOMLReader", []),
   room("Streams", ["Wire"]),
   room("LocalSocket", ["Wire", "JSON"]),
   room("Services", ["Wire", "JSON"]),
@@ -75,22 +77,23 @@ var rooms: [Room] = [
   room(
     "TLSTransport", ["Wire", "JSON"], [nioCore, nioPosix, nioTLS, nioTLSEvents, nioHTTP, nioWebSocket]),
   room(
-    "Rendezvous", ["Settings", "Telemetry", "Wire", "Session", "Shim", "TLSTransport"],
-    [nioCore, nioPosix, nioTLS, nioHTTP, nioWebSocket, logging, database]),
+    "Rendezvous", ["Settings", "SQLite", "Telemetry", "Wire", "Session", "Shim", "TLSTransport"],
+    [nioCore, nioPosix, nioTLS, nioHTTP, nioWebSocket, logging]),
   room(
     "TunControl",
     [
       "Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Traversal", "PortMapping", "UPnPClient", "Streams",
-      "SystemBus", "ServiceManager",
+      "SystemBus", "ServiceManager", "TOMLReader",
       "LocalSocket", "Services",
       "Gateway", "Directory", "Naming", "Rendezvous", "Settings", "Telemetry", "TLSTransport",
     ],
-    [nioCore, nioPosix, nioHTTP, logging, toml]),
+    [nioCore, nioPosix, nioHTTP, logging]),
   room(
     "PilotTunCommand", ["TunControl", "Directory", "Settings", "Telemetry", "Wire", "JSON"], [arguments, logging],
     kind: .program),
   room(
-    "PilotRendezvousCommand", ["Rendezvous", "ServiceManager", "Settings", "Telemetry", "Wire"], [arguments, logging],
+    "PilotRendezvousCommand", ["JSON", "Rendezvous", "ServiceManager", "Settings", "Telemetry", "Wire"],
+    [arguments, logging],
     kind: .program),
   room("PilotctlCommand", ["TunControl", "Directory", "LinkIO", "Wire", "JSON"], [logging], kind: .program),
   room("SeededRandom", []),
@@ -117,7 +120,7 @@ var rooms: [Room] = [
     [nioCore, nioPosix, nioHTTP, nioWebSocket, .product(name: "NIOEmbedded", package: "swift-nio")], kind: .tests),
   room(
     "RendezvousTests", ["SeededRandom", "Rendezvous", "Wire", "Session", "TLSTransport"],
-    [nioCore, nioPosix, logging, database], kind: .tests),
+    [nioCore, nioPosix, logging], kind: .tests),
   room(
     "TunControlTests",
     [
@@ -159,8 +162,6 @@ if isWhole {
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
-    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
   ]
 }
 
@@ -175,5 +176,6 @@ let package = Package(
   },
   dependencies: packages,
   targets: rooms.map(\.target),
-  swiftLanguageModes: [.v6]
+  swiftLanguageModes: [.v6],
+  cxxLanguageStandard: .cxx17
 )

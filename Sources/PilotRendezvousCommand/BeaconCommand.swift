@@ -2,7 +2,9 @@
 // SIGINT.
 
 import ArgumentParser
-import Foundation
+import FoundationEssentials
+import Glibc
+import JSON
 import Logging
 import Rendezvous
 import ServiceManager
@@ -34,7 +36,7 @@ struct BeaconCommand: AsyncParsableCommand {
     let logger = Logger(label: "pilot-rendezvous")
     let signals = Signals()
     let notifier = ServiceNotifier(
-      environment: ProcessInfo.processInfo.environment, process: ProcessInfo.processInfo.processIdentifier)
+      environment: ProcessInfo.processInfo.environment, process: getpid())
     let server = BeaconServer(configuration: configuration, logger: logger)
     let bound = try await server.start()
     announce(bound)
@@ -66,11 +68,8 @@ struct BeaconCommand: AsyncParsableCommand {
   private func announce(_ bound: BeaconServer.Bound) {
     var line = "pilot-rendezvous beacon ready: \(bound.beacon) (udp)"
     if json {
-      let data = ["beacon": bound.beacon.description, "version": RendezvousServer.version]
-      let bytes = try? JSONSerialization.data(
-        withJSONObject: ["status": "ok", "data": data], options: [.sortedKeys, .withoutEscapingSlashes])
-      line = String(decoding: bytes ?? Data(), as: UTF8.self)
+      line = Output.json(["beacon": .text(bound.beacon.description), "version": .text(RendezvousServer.version)])
     }
-    FileHandle.standardOutput.write(Data((line + "\n").utf8))
+    Output.write(line)
   }
 }

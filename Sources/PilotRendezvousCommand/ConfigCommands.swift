@@ -1,7 +1,9 @@
 // pilot-rendezvous config: what is wrong with a file, what holds and why, and what there is to set.
 
 import ArgumentParser
-import Foundation
+import FoundationEssentials
+import Glibc
+import JSON
 import Rendezvous
 import Settings
 import Telemetry
@@ -20,20 +22,30 @@ extension RendezvousSettings {
     var settings = RendezvousSettings()
     let named = named ?? environment[fileEnvironmentName].flatMap { $0.isEmpty ? nil : $0 }
     let path = named ?? defaultPath
-    if named == nil, !FileManager.default.fileExists(atPath: path) { return settings }
+    if named == nil, access(path, F_OK) != 0 { return settings }
     try settings.readFile(try text(path), path: path)
     return settings
   }
 
   static func text(_ path: String) throws -> String {
-    do {
-      return try String(contentsOfFile: path, encoding: .utf8)
-    } catch {
-      throw RendezvousError(
-        .configurationUnreadable, "cannot read \(path): \(error.localizedDescription)",
-        hint: "check the path and who may read it")
+    func unreadable(_ cause: String) -> RendezvousError {
+      RendezvousError(
+        .configurationUnreadable, "cannot read \(path): \(cause)", hint: "check the path and who may read it")
     }
+    guard let file = fopen(path, "re") else { throw unreadable(String(cString: strerror(errno))) }
+    defer { fclose(file) }
+    var content = [UInt8](repeating: 0, count: sizeLimit + 1)
+    let count = fread(&content, 1, content.count, file)
+    guard ferror(file) == 0 else { throw unreadable(String(cString: strerror(errno))) }
+    guard count <= sizeLimit else { throw unreadable("longer than \(sizeLimit) bytes") }
+    guard let text = String(validating: content.prefix(count), as: UTF8.self) else {
+      throw unreadable("it is no UTF-8")
+    }
+    return text
   }
+
+  /// No configuration is longer; keeps a wrong path (a disk image, say) from being read whole.
+  private static let sizeLimit = 256 * 1024
 }
 
 struct Config: ParsableCommand {
@@ -87,9 +99,8 @@ struct Config: ParsableCommand {
         ]
       }
       guard !json else {
-        let object: [String: Any] = ["status": "ok", "data": ["settings": rows]]
-        let bytes = try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
-        return print(String(decoding: bytes, as: UTF8.self))
+        let settings = rows.map { row in JSONValue.object(row.mapValues { .text($0) }) }
+        return print(Output.json(["settings": .list(settings)]))
       }
       for row in rows {
         let isSet = row["source"] != "default"

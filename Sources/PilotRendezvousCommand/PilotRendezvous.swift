@@ -1,7 +1,8 @@
 // The command pilot-rendezvous: its words and flags, its exit status (0 done, 1 failed, 2 wrong usage).
 
 import ArgumentParser
-import Foundation
+import Glibc
+import JSON
 import Rendezvous
 import Wire
 
@@ -21,19 +22,19 @@ struct PilotRendezvous: AsyncParsableCommand {
         try command.run()
       }
     } catch let code as ExitCode {
-      Foundation.exit(code.rawValue)
+      Glibc.exit(code.rawValue)
     } catch let error as any ExplainedError {
       Failure.report(error)
-      Foundation.exit(error.code == RendezvousError.Kind.invalidSetting.rawValue ? 2 : 1)
+      Glibc.exit(error.code == RendezvousError.Kind.invalidSetting.rawValue ? 2 : 1)
     } catch {
       let code = exitCode(for: error)
       if code.isSuccess { exit(withError: error) }
       if CommandLine.arguments.contains("--json") {
         Failure.report(WrongUsage(message: message(for: error)))
       } else {
-        FileHandle.standardError.write(Data((fullMessage(for: error) + "\n").utf8))
+        Output.write(fullMessage(for: error), to: STDERR_FILENO)
       }
-      Foundation.exit(code == .validationFailure ? 2 : 1)
+      Glibc.exit(code == .validationFailure ? 2 : 1)
     }
   }
 }
@@ -63,13 +64,14 @@ enum Failure {
   static func report(_ error: any ExplainedError) {
     let text: String
     if CommandLine.arguments.contains("--json") {
-      var object = ["status": "error", "code": error.code, "message": error.message]
-      object["hint"] = error.hint
-      let data = (try? JSONSerialization.data(withJSONObject: object, options: [.sortedKeys])) ?? Data()
-      text = String(decoding: data, as: UTF8.self)
+      var object: [String: JSONValue] = [
+        "status": .text("error"), "code": .text(error.code), "message": .text(error.message),
+      ]
+      object["hint"] = error.hint.map { .text($0) }
+      text = String(decoding: JSONValue.object(object).encoded, as: UTF8.self)
     } else {
       text = "error: \(error.message) [\(error.code)]" + (error.hint.map { "\nhint:  \($0)" } ?? "")
     }
-    FileHandle.standardError.write(Data((text + "\n").utf8))
+    Output.write(text, to: STDERR_FILENO)
   }
 }

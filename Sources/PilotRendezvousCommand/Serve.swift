@@ -1,7 +1,9 @@
 // pilot-rendezvous serve: reads settings, runs the server, reads them again on SIGHUP, stops on SIGTERM and SIGINT.
 
 import ArgumentParser
-import Foundation
+import FoundationEssentials
+import Glibc
+import JSON
 import Logging
 import Rendezvous
 import ServiceManager
@@ -42,7 +44,7 @@ struct Serve: AsyncParsableCommand {
     raiseFileLimit()
     let signals = Signals()
     let environment = ProcessInfo.processInfo.environment
-    let notifier = ServiceNotifier(environment: environment, process: ProcessInfo.processInfo.processIdentifier)
+    let notifier = ServiceNotifier(environment: environment, process: getpid())
     let server = RendezvousServer(configuration: configuration, logger: logger)
     let bound = try await server.start()
     announce(bound, configuration)
@@ -83,17 +85,14 @@ struct Serve: AsyncParsableCommand {
   private func announce(_ bound: RendezvousServer.Bound, _ configuration: RendezvousConfiguration) {
     let line: String
     if json {
-      var data: [String: Any] = [
+      var data = [
         "registry": bound.registry.description, "beacon": bound.beacon.description,
         "state_dir": configuration.stateDirectory, "version": RendezvousServer.version,
       ]
       data["http"] = bound.http?.description
       data["tls"] = bound.tls?.description
       data["certificate_pin"] = bound.certificatePin
-      let object: [String: Any] = ["status": "ok", "data": data]
-      let bytes = try? JSONSerialization.data(
-        withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
-      line = String(decoding: bytes ?? Data(), as: UTF8.self)
+      line = Output.json(data.mapValues { .text($0) })
     } else {
       let page =
         (bound.tls.map { ", nodes without UDP \($0) (tls)" } ?? "")
@@ -104,7 +103,7 @@ struct Serve: AsyncParsableCommand {
         // What --registry-fingerprint of an official daemon takes.
         + (bound.certificatePin.map { ", certificate pin \($0)" } ?? "")
     }
-    FileHandle.standardOutput.write(Data((line + "\n").utf8))
+    Output.write(line)
   }
 
   /// Each connection is a descriptor; the usual soft limit is 1024.

@@ -1,6 +1,6 @@
 // What `serve` and `beacon` share while they run: settings from all sources, the log, SIGHUP, the watchdog.
 
-import Foundation
+import FoundationEssentials
 import Logging
 import Rendezvous
 import ServiceManager

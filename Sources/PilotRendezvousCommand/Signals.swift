@@ -1,7 +1,7 @@
 // SIGTERM, SIGINT and SIGHUP as events. Used by serve and beacon.
 
 import Dispatch
-import Foundation
+import Glibc
 
 /// Takes the signals from the moment it is made. The second that asks to stop ends the process at once, should stopping
 /// hang.

@@ -59,7 +59,7 @@ final class ClientSession: Sendable {
     self.group = group
     self.presence = presence
     self.prober = prober
-    nonce = Cryptography.base64((0..<16).map { _ in UInt8.random(in: 0...255) })
+    nonce = Base64.encode((0..<16).map { _ in UInt8.random(in: 0...255) })
   }
 
   func prove(_ node: UInt32, _ key: Bytes32) {

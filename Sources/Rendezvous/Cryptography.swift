@@ -1,6 +1,5 @@
 // The two primitives the registry needs, from the one place that has them. Used by node ids and signed requests.
 
-import Foundation
 import Session
 import Shim
 import Wire
@@ -18,18 +17,14 @@ enum Cryptography {
   }
 
   static func key(base64 text: String) -> Bytes32? {
-    guard text.utf8.count == 44, let data = Data(base64Encoded: text) else { return nil }
-    return Bytes32(data)
+    text.utf8.count == 44 ? Base64.decode(text).flatMap { Bytes32($0) } : nil
   }
 
   static func signature(base64 text: String) -> Bytes64? {
-    guard text.utf8.count == 88, let data = Data(base64Encoded: text) else { return nil }
-    return Bytes64(data)
+    text.utf8.count == 88 ? Base64.decode(text).flatMap { Bytes64($0) } : nil
   }
 
-  static func base64(_ key: Bytes32) -> String { base64(key.bytes) }
-
-  static func base64(_ bytes: [UInt8]) -> String { Data(bytes).base64EncodedString() }
+  static func base64(_ key: Bytes32) -> String { Base64.encode(key.bytes) }
 
   static func hexadecimal(_ bytes: [UInt8]) -> String {
     bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()

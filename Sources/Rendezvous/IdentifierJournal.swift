@@ -1,6 +1,5 @@
 // A text file beside the database with the ids that do not follow from their keys. Used by RegistryStore.
 
-import Foundation
 import Glibc
 import Synchronization
 import Wire
@@ -25,24 +24,30 @@ final class IdentifierJournal: Sendable {
   }
 
   private let contents: Mutex<Contents>
-  private let handle: FileHandle
+  private let descriptor: Int32
 
   init(path: String) throws(RendezvousError) {
-    let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else {
       throw RendezvousError(
         .stateUnusable, "cannot open \(path): \(String(cString: strerror(errno)))",
         hint: "give the state directory to the user that runs this program")
     }
-    handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
     var contents = Contents()
-    let data: Data
-    do {
-      data = try handle.readToEnd() ?? Data()
-    } catch {
-      throw RendezvousError(
-        .stateUnusable, "cannot read \(path): \(error)",
-        hint: "its permissions, and the disk; without it ids could be given twice")
+    var data: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 16 * 1024)
+    while true {
+      let count = read(descriptor, &chunk, chunk.count)
+      if count == 0 { break }
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else {
+        let cause = String(cString: strerror(errno))
+        close(descriptor)
+        throw RendezvousError(
+          .stateUnusable, "cannot read \(path): \(cause)",
+          hint: "its permissions, and the disk; without it ids could be given twice")
+      }
+      data += chunk[..<count]
     }
     for line in data.split(separator: UInt8(ascii: "\n")) {
       let parts = String(decoding: line, as: UTF8.self).split(separator: " ")
@@ -52,16 +57,18 @@ final class IdentifierJournal: Sendable {
       contents.enter(key, id)
     }
     // A torn last line must not swallow the next one.
-    if let last = data.last, last != UInt8(ascii: "\n") { try? handle.write(contentsOf: Data("\n".utf8)) }
+    if let last = data.last, last != UInt8(ascii: "\n") { try? Self.append("\n", to: descriptor) }
     self.contents = Mutex(contents)
   }
+
+  deinit { close(descriptor) }
 
   var entries: [Bytes32: UInt32] { contents.withLock { $0.idByKey } }
 
   func append(_ key: Bytes32, id: UInt32) throws {
     try contents.withLock { contents in
       guard contents.idByKey[key] != id else { return }
-      try handle.write(contentsOf: Data("\(id) \(Cryptography.base64(key))\n".utf8))
+      try Self.append("\(id) \(Cryptography.base64(key))\n", to: descriptor)
       contents.enter(key, id)
       contents.needsSynchronization = true
     }
@@ -70,8 +77,26 @@ final class IdentifierJournal: Sendable {
   func synchronize() throws {
     try contents.withLock { contents in
       guard contents.needsSynchronization else { return }
-      try handle.synchronize()
+      guard fsync(descriptor) == 0 else { throw JournalFailure(call: "fsync", number: errno) }
       contents.needsSynchronization = false
     }
   }
+
+  private static func append(_ text: String, to descriptor: Int32) throws(JournalFailure) {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { throw JournalFailure(call: "write", number: errno) }
+      rest = rest.dropFirst(count)
+    }
+  }
+}
+
+/// The disk did not take a line: what is to be committed with it is refused.
+private struct JournalFailure: Error, CustomStringConvertible {
+  var call: String
+  var number: Int32
+
+  var description: String { "identifiers.txt: \(call): \(String(cString: strerror(number)))" }
 }

@@ -1,6 +1,6 @@
 // register, prove_key, heartbeat, deregister, rotate_key, get_key_info (wire/registry §2.2, §2.3).
 
-import Foundation
+import Telemetry
 import Wire
 
 extension RegistryService {
@@ -181,7 +181,7 @@ extension RegistryService {
 
   /// RFC 3339 in UTC, whole seconds.
   static func timestamp(_ milliseconds: Int64) -> String {
-    Date(timeIntervalSince1970: Double(milliseconds / 1000)).formatted(.iso8601)
+    LogLine.timestamp(milliseconds).prefix(19) + "Z"
   }
 
   private static func clipped(_ text: String, _ limit: Int) -> String {

@@ -1,14 +1,13 @@
 // The registry's database: schema, migrations, reading everything at the start, applying changes. Used by
 // RegistryService and its StoreWriter.
 
-import Foundation
-import GRDB
 import Glibc
+import Synchronization
 import Wire
 
 /// SQLite in WAL mode with `synchronous=FULL`: a commit that returned survives a killed process and a power cut.
 package final class RegistryStore: Sendable {
-  private let database: DatabasePool
+  private let database: Mutex<Database>
   private let journal: IdentifierJournal
 
   /// Opens or makes the database in `directory`, which exists.
@@ -18,35 +17,31 @@ package final class RegistryStore: Sendable {
     // Made before SQLite does, as the secrets of token networks are in it; the files beside it follow its mode.
     let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     if descriptor >= 0 { Glibc.close(descriptor) }
-    do {
-      var configuration = Configuration()
-      configuration.label = "rendezvous"
-      configuration.maximumReaderCount = 1
-      configuration.busyMode = .timeout(5)
-      database = try DatabasePool(path: path, configuration: configuration)
-      // After opening: a pool chooses NORMAL for its writer, which a power cut can undo.
-      try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
-      let migrator = RegistrySchema.migrator
-      guard try !database.read(migrator.hasBeenSuperseded) else {
-        throw RendezvousError(
-          .stateTooNew, "\(path) was written by a newer release",
-          hint: "run that release, or give this one another state directory")
-      }
-      try migrator.migrate(database)
-    } catch let error as RendezvousError {
-      throw error
+    let database: Database
+    let isTooNew: Bool
+    do throws(DatabaseError) {
+      database = try Database(path: path)
+      isTooNew = try !RegistrySchema.migrate(database)
     } catch {
       throw RendezvousError(
         .stateUnusable, "cannot open \(path): \(error)",
         hint: "check the owner of the directory and the free space; a damaged file can be moved away: "
           + "node ids follow from keys and come back")
     }
+    guard !isTooNew else {
+      throw RendezvousError(
+        .stateTooNew, "\(path) was written by a newer release",
+        hint: "run that release, or give this one another state directory")
+    }
+    self.database = Mutex(database)
   }
 
   package func close() {
-    // The pool closes its reader last, which may not merge the log: done here, while everything is open.
-    try? database.writeWithoutTransaction { _ = try $0.checkpoint(.truncate) }
-    try? database.close()
+    database.withLock { database in
+      // Merges the log, so that one file is left.
+      try? database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+      database.close()
+    }
   }
 
   /// Keys whose ids do not follow from the key alone, see `IdentifierJournal`.
@@ -58,17 +53,23 @@ package final class RegistryStore: Sendable {
       if case .exceptionalKey(let key, let id) = change { try journal.append(key, id: id) }
     }
     try journal.synchronize()
-    try database.write { database in
-      for change in changes { try RegistrySchema.apply(change, to: database) }
+    try database.withLock { database in
+      try database.transaction { () throws(DatabaseError) in
+        for change in changes { try RegistrySchema.apply(change, to: database) }
+      }
     }
   }
 
   /// SQLite's number for the writer's setting: 2 is FULL.
   package var synchronousSetting: Int? {
-    get throws { try database.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA synchronous") } }
+    get throws {
+      try database.withLock { database in
+        try database.rows("PRAGMA synchronous") { row throws(UnreadableColumn) -> Int in try row[0] }.first
+      }
+    }
   }
 
   package func load() throws -> StoredState {
-    try database.read { database in try RegistrySchema.load(database) }
+    try database.withLock { database in try RegistrySchema.load(database) }
   }
 }

@@ -1,6 +1,5 @@
 // The directory with the rendezvous' database, made when missing and held by one process. Used by RendezvousServer.
 
-import Foundation
 import Glibc
 
 /// Holds the lock until it is released or the process ends, however it ends.
@@ -10,13 +9,17 @@ struct StateDirectory: Sendable {
 
   init(_ path: String) throws(RendezvousError) {
     self.path = path
-    do {
-      try FileManager.default.createDirectory(
-        atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-    } catch {
-      throw RendezvousError(
-        .stateUnusable, "cannot make the state directory \(path): \(error.localizedDescription)",
-        hint: "choose another with --state-dir, or run as the user that owns it")
+    var information = stat()
+    if stat(path, &information) != 0 {
+      var prefix = ""
+      for part in path.split(separator: "/") {
+        prefix += (prefix.isEmpty && !path.hasPrefix("/") ? "" : "/") + part
+        guard mkdir(prefix, 0o700) == 0 || errno == EEXIST else {
+          throw RendezvousError(
+            .stateUnusable, "cannot make the state directory \(path): \(String(cString: strerror(errno)))",
+            hint: "choose another with --state-dir, or run as the user that owns it")
+        }
+      }
     }
     let lock = path + "/rendezvous.lock"
     descriptor = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)

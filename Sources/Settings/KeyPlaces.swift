@@ -1,4 +1,4 @@
-// Where the keys of a TOML file stand: TOMLKit tells places of syntax errors only. Reads texts that a TOML parser has
+// Where the keys of a TOML file stand: TOMLReader tells places of syntax errors only. Reads texts that a TOML parser has
 // accepted; from any other it gives what it makes of them, and ends. Pure; used by readers of configuration files.
 
 /// Lines and columns of keys and values of the first level, counted from 1, columns in Unicode scalars.

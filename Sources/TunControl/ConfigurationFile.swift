@@ -2,7 +2,6 @@
 // misspelt key that is silently ignored is the worst kind of configuration.
 
 import Settings
-import TOMLKit
 
 package enum ConfigurationFile {
   package static let defaultPath = "/etc/pilot-tun/config.toml"
@@ -52,17 +51,13 @@ package enum ConfigurationFile {
   package static func read(_ text: String, path: String) -> Content {
     var content = Content()
     let table: TOMLTable
-    do {
-      table = try TOMLTable(string: text)
+    do throws(TOMLProblem) {
+      table = try TOMLTable(text)
     } catch {
-      let fault = error as? TOMLParseError
-      let place = fault.map {
-        SourcePlace(file: path, line: $0.source.begin.line, column: $0.source.begin.column)
-      }
-      let cause = fault.map { ": " + TextForms.plain($0.description) } ?? ""
+      let place = SourcePlace(file: path, line: error.line, column: error.column)
       content.problems = [
         ControlError(
-          "configuration_invalid", "\(place?.description ?? path): not valid TOML\(cause)",
+          "configuration_invalid", "\(place): not valid TOML: \(TextForms.plain(error.cause))",
           hint: "one `key = value` per line; texts in double quotes", isUsage: true,
           subject: ControlError.Subject(place: place))
       ]
@@ -72,7 +67,7 @@ package enum ConfigurationFile {
     func place(_ place: KeyPlaces.Place?) -> SourcePlace {
       SourcePlace(file: path, line: place?.line ?? 1, column: place?.column ?? 1)
     }
-    let keys = table.keys.map { (key: $0, entry: places[$0]) }.sorted { a, b in
+    let keys = table.values.keys.map { (key: $0, entry: places[$0]) }.sorted { a, b in
       let (a, b) = (place(a.entry?.key), place(b.entry?.key))
       return (a.line, a.column) < (b.line, b.column)
     }
@@ -90,7 +85,8 @@ package enum ConfigurationFile {
       let valuePlace = place(entry?.value ?? entry?.key)
       do throws(ControlError) {
         content.settings[setting] = SettingValue(
-          try texts(of: table[key], setting, valuePlace), origin: "\(valuePlace), key `\(key)`", place: valuePlace)
+          try texts(of: table.values[key], setting, valuePlace), origin: "\(valuePlace), key `\(key)`",
+          place: valuePlace)
       } catch {
         content.problems.append(error)
       }
@@ -130,13 +126,13 @@ package enum ConfigurationFile {
   }
 
   private static func texts(
-    of value: (any TOMLValueConvertible)?, _ setting: Setting, _ place: SourcePlace
+    of value: TOMLValue?, _ setting: Setting, _ place: SourcePlace
   ) throws(ControlError) -> [String] {
     let declaration = setting.declaration
     if let single = value.flatMap({ scalar($0, declaration.kind) }) { return [single] }
-    if setting.isList, let array = value?.array {
-      let texts = array.compactMap { scalar($0, declaration.kind) }
-      if texts.count == array.count { return texts }
+    if setting.isList, case .list(let items) = value {
+      let texts = items.compactMap { scalar($0, declaration.kind) }
+      if texts.count == items.count { return texts }
     }
     let type =
       switch declaration.kind {
@@ -151,11 +147,13 @@ package enum ConfigurationFile {
   }
 
   /// Numbers and texts may stand for each other (`listen = 4000`), and `"true"` for true, as in the environment.
-  private static func scalar(_ value: any TOMLValueConvertible, _ kind: SettingDeclaration.Kind) -> String? {
-    if let text = value.string { return text }
-    if let flag = value.bool { return kind == .flag ? (flag ? "true" : "false") : nil }
-    if let number = value.int { return kind == .flag ? nil : String(number) }
-    return nil
+  private static func scalar(_ value: TOMLValue, _ kind: SettingDeclaration.Kind) -> String? {
+    switch value {
+    case .text(let text): text
+    case .flag(let flag): kind == .flag ? (flag ? "true" : "false") : nil
+    case .number(let number): kind == .flag ? nil : String(number)
+    case .list, .other: nil
+    }
   }
 }
 

@@ -1,7 +1,6 @@
 // What survives a restart, a kill, and the loss of the database.
 
 import Foundation
-import GRDB
 import Session
 import Testing
 import Wire
@@ -68,16 +67,14 @@ import Wire
       let (a, b) = (TestNode(), TestNode())
       let (x, y) = (try client.enroll(a), try client.enroll(b))
       _ = try client.reportTrust(b, y, in: x)
-      let disk = try DatabaseQueue(path: rendezvous.directory + "/rendezvous.sqlite")
-      try await disk.write {
-        try $0.execute(sql: "CREATE TRIGGER full BEFORE INSERT ON trust BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-      }
+      let disk = try Database(path: rendezvous.directory + "/rendezvous.sqlite")
+      try disk.execute("CREATE TRIGGER full BEFORE INSERT ON trust BEGIN SELECT RAISE(ABORT, 'disk full'); END")
       #expect(try client.reportTrust(a, x, in: y).text("error").contains("cannot store"))
       #expect(rendezvous.count(.commitsFailed) == 1)
       let question: [(String, JSONValue)] = [("node_id", .number(x)), ("peer_id", .number(y))]
       #expect(try client.ask("check_trust", question)["trusted"] == .bool(false))
       #expect(try client.heartbeat(a, x).text("type") == "heartbeat_ok")
-      try await disk.write { try $0.execute(sql: "DROP TRIGGER full") }
+      try disk.execute("DROP TRIGGER full")
       #expect(try client.reportTrust(a, x, in: y).text("type") == "report_trust_ok")
       #expect(try client.ask("check_trust", question)["trusted"] == .bool(true))
     }
@@ -219,8 +216,7 @@ import Wire
 
   @Test("what is applied is what is loaded")
   func storeRoundTrip() throws {
-    let directory = Rendezvous.temporaryDirectory()
-    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let directory = try emptyDirectory()
     defer { try? FileManager.default.removeItem(atPath: directory) }
     var node = NodeRecord(
       id: 0xFFFF_FFFE, key: TestNode().identity.publicKey, createdAt: 1, host: try #require(IPv6Address("2001:db8::1")),
@@ -255,5 +251,72 @@ import Wire
     store.close()
     let again = try RegistryStore(directory: directory)
     #expect(try again.load() == expected)
+    again.close()
+    #expect(throws: DatabaseError.self) { try again.apply([.node(node)]) }
+  }
+
+  @Test("a change that fails in the middle leaves nothing, and rows that make no sense are passed over")
+  func databaseRows() throws {
+    let directory = try emptyDirectory()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let store = try RegistryStore(directory: directory)
+    let path = directory + "/rendezvous.sqlite"
+    let other = try Database(path: path)
+    try other.execute("CREATE TRIGGER full BEFORE INSERT ON invite BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    #expect {
+      try store.apply([
+        .trust(1, 2, isTrusted: true), .invite(.init(network: 1, target: 3, inviter: 1, at: 4)),
+      ])
+    } throws: {
+      "\($0)".contains("disk full")
+    }
+    #expect(try store.load() == StoredState())
+    try store.apply([.trust(1, 2, isTrusted: true)])
+    // No node id, no id of a network, no role, a key of 3 bytes.
+    try other.execute(
+      """
+      INSERT INTO trust VALUES (-1, 2), (4294967296, 2);
+      INSERT INTO gone_network VALUES (70000);
+      INSERT INTO member VALUES (1, 1, 'emperor', 0, '');
+      INSERT INTO node VALUES (1, x'010203', 0, NULL, 0, '', '', '', 0, '', 1, '::1', '[::1]:1', '', 0, 0, 0);
+      """)
+    #expect(try store.load() == StoredState(trust: [(1, 2)]))
+  }
+
+  @Test(
+    "times are written as RFC 3339 has them", arguments: [0, 999, 951_782_399_000, 951_782_400_000, 1_795_400_000_123])
+  func timestamps(_ milliseconds: Int64) {
+    let expected = Date(timeIntervalSince1970: Double(milliseconds / 1000)).formatted(.iso8601)
+    #expect(RegistryService.timestamp(milliseconds) == expected)
+  }
+
+  @Test("a database of a newer release, and a file that is none, are left alone")
+  func foreignDatabase() throws {
+    let directory = try emptyDirectory()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try RegistryStore(directory: directory).close()
+    let path = directory + "/rendezvous.sqlite"
+    let newer = try Database(path: path)
+    try newer.run("INSERT INTO grdb_migrations VALUES (?)", ["3 something"])
+    newer.close()
+    #expect {
+      _ = try RegistryStore(directory: directory)
+    } throws: {
+      ($0 as? RendezvousError)?.code == "state_too_new"
+    }
+    try FileManager.default.removeItem(atPath: path)
+    try String(repeating: "no database ", count: 500).write(toFile: path, atomically: true, encoding: .utf8)
+    #expect {
+      _ = try RegistryStore(directory: directory)
+    } throws: {
+      ($0 as? RendezvousError)?.code == "state_unusable" && "\($0)".contains("SQLite error 26")
+    }
+    #expect(try String(contentsOfFile: path, encoding: .utf8).hasPrefix("no database"))
+  }
+
+  private func emptyDirectory() throws -> String {
+    let directory = Rendezvous.temporaryDirectory()
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    return directory
   }
 }

@@ -226,7 +226,41 @@ struct ConfigurationTests {
   func brokenFile() {
     let error = error(file: "hostname = \"a\"\nmtu = = 3\n")
     #expect(error?.code == "configuration_invalid")
-    #expect(error?.message.contains("config.toml:2") == true)
+    #expect(error?.message.hasPrefix("config.toml:2:7: not valid TOML: ") == true)
+  }
+
+  @Test("TOML is read as TOML says")
+  func tomlValues() throws {
+    let table = try TOMLTable(
+      """
+      a = "x\\u00e9\\u0000y"   # a comment
+      "b c" = 'raw \\ text'
+      c = 0xff
+      d = [ true, 1_000, ["no"], "z", ]
+      e = 2026-11-23
+      f = 1.5
+      [g]
+      h = 1
+      """)
+    #expect(
+      table.values == [
+        "a": .text("x\u{e9}\0y"), "b c": .text("raw \\ text"), "c": .number(255),
+        "d": .list([.flag(true), .number(1000), .other, .text("z")]), "e": .other, "f": .other, "g": .other,
+      ])
+    #expect(try TOMLTable("").values.isEmpty)
+    let broken = [
+      ("a = 1\na = 2", 2, 5), ("a", 1, 2), ("b = \"\u{7}\"", 1, 6), ("[[[", 1, 3), ("[.a]", 1, 2),
+      ("a = 1\n\n[=]\n", 3, 2),
+    ]
+    for (text, line, column) in broken {
+      let problem = #expect(throws: TOMLProblem.self) { try TOMLTable(text) }
+      #expect(problem?.line == line && problem?.cause.isEmpty == false, "\(text): \(String(describing: problem))")
+      #expect(problem?.column == column, "\(text): \(String(describing: problem))")
+    }
+    let deep = "a = " + String(repeating: "[", count: 100_000)
+    #expect(throws: TOMLProblem.self) { try TOMLTable(deep) }
+    let long = try TOMLTable("a = [" + String(repeating: "1,", count: 100_000) + "]")
+    if case .list(let items) = long.values["a"] { #expect(items.count == 100_000) } else { Issue.record("no list") }
   }
 
   @Test("a table or a date where a text belongs is refused")

@@ -15,7 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # Linked into the node only.
-NODE_ONLY = {"TOMLKit", "toml++", "miniupnpc"}
+NODE_ONLY = {"toml++", "miniupnpc"}
 
 
 @dataclasses.dataclass
@@ -53,26 +53,22 @@ def carried(scratch):
                                "https://boringssl.googlesource.com/boringssl", "Copyright The BoringSSL Authors"))
     found.append(Component("llhttp", "in swift-nio", "MIT", "https://github.com/nodejs/llhttp",
                            read_first(checkouts / "swift-nio/Sources/CNIOLLHTTP", "LICENSE")))
-    toml = next((checkouts / "TOMLKit/Sources/CTOML").rglob("toml.hpp"), None)
-    match = re.search(r"toml\+\+ v([\d.]+)", toml.read_text(errors="replace")) if toml else None
-    found.append(Component("toml++", match[1] if match else "in TOMLKit", "MIT", "https://github.com/marzer/tomlplusplus",
-                           "Copyright (c) Mark Gillard\n" + MIT))
     return found
 
 
 def system():
-    """Swift's runtime, and the C library that is linked statically."""
+    """Swift's runtime, and the C and C++ libraries of the system that are inside."""
     output = subprocess.run(["swift", "--version"], capture_output=True, text=True).stdout
     match = re.search(r"Swift version ([\d.]+)", output)
     upnp = "/usr/share/doc/libminiupnpc-dev/copyright"
     return [
-        Component("Swift runtime (standard library, Dispatch, Foundation)", match[1] if match else "unknown",
+        Component("Swift runtime (standard library, Dispatch, FoundationEssentials)", match[1] if match else "unknown",
                   "Apache-2.0 WITH Swift-exception", "https://github.com/swiftlang/swift",
                   "Copyright Apple Inc. and the Swift project authors"),
-        Component("ICU (in Swift's Foundation)", "in Swift", "Unicode-3.0", "https://github.com/swiftlang/swift-foundation-icu",
-                  "Copyright Unicode, Inc."),
         Component("miniupnpc", debian_version("libminiupnpc-dev"), "BSD-3-Clause", "https://miniupnp.tuxfamily.org/",
                   pathlib.Path(upnp).read_text() if os.path.exists(upnp) else "Copyright (c) Thomas Bernard"),
+        Component("toml++", debian_version("libtomlplusplus-dev"), "MIT", "https://github.com/marzer/tomlplusplus",
+                  "Copyright (c) Mark Gillard\n" + MIT),
     ]
 
 
@@ -150,8 +146,6 @@ LICENCES = {
     "Apache-2.0": " On Debian systems the full text is in /usr/share/common-licenses/Apache-2.0.",
     "MIT": " The text stands in each notice above.",
     "BSD-3-Clause": " The text stands in the notice above.",
-    "Unicode-3.0": " Permission is granted to use, copy and distribute the data files and software with this notice;\n"
-                   " https://www.unicode.org/license.txt has the text.",
 }
 
 
