@@ -77,7 +77,7 @@ var rooms: [Room] = [
   room(
     "TLSTransport", ["Wire", "JSON"], [nioCore, nioPosix, nioTLS, nioTLSEvents, nioHTTP, nioWebSocket]),
   room(
-    "Rendezvous", ["Settings", "SQLite", "Telemetry", "Wire", "Session", "Shim", "TLSTransport"],
+    "Rendezvous", ["JSON", "Settings", "SQLite", "Telemetry", "Wire", "Session", "Shim", "TLSTransport"],
     [nioCore, nioPosix, nioTLS, nioHTTP, nioWebSocket, logging]),
   room(
     "TunControl",
@@ -119,7 +119,7 @@ var rooms: [Room] = [
     "TLSTransportTests", ["SeededRandom", "TLSTransport", "Wire"],
     [nioCore, nioPosix, nioHTTP, nioWebSocket, .product(name: "NIOEmbedded", package: "swift-nio")], kind: .tests),
   room(
-    "RendezvousTests", ["SeededRandom", "Rendezvous", "Wire", "Session", "TLSTransport"],
+    "RendezvousTests", ["SeededRandom", "Rendezvous", "Wire", "JSON", "Session", "TLSTransport"],
     [nioCore, nioPosix, logging], kind: .tests),
   room(
     "TunControlTests",

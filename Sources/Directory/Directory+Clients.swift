@@ -90,7 +90,7 @@ extension Directory {
         throw error
       }
       reply = .object([
-        "type": .text("rotate_key_ok"), "node_id": .id(me.node),
+        "type": .text("rotate_key_ok"), "node_id": .whole(me.node),
         "public_key": .text(Base64.encode(new.publicKey.bytes)),
         "address": .text(PilotAddress(network: 0, node: me.node).description),
       ])

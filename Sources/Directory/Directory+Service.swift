@@ -85,8 +85,8 @@ extension Directory {
           announceRememberedAddress()
         }
         if failures == 1 { recordsExpire() }
-          setState(.unreachable(since: downSince ?? .now, reason: error, nextTry: .now + wait))
-          await waitToRedial(wait)
+        setState(.unreachable(since: downSince ?? .now, reason: error, nextTry: .now + wait))
+        await waitToRedial(wait)
       }
     }
   }

@@ -119,7 +119,7 @@ package struct OwnRegistration: Sendable, Equatable {
   }
 
   fileprivate var encoded: JSONValue {
-    .object(["registry": .text(registry), "node_id": .id(node), "networks": .list(networks.map { .id($0) })])
+    .object(["registry": .text(registry), "node_id": .whole(node), "networks": .list(networks.map { .whole($0) })])
   }
 }
 

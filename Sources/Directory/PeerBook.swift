@@ -119,7 +119,7 @@ extension PeerEntry {
 extension PeerRecord {
   fileprivate var encoded: JSONValue {
     var members: [String: JSONValue] = [
-      "public": .bool(isPublic), "networks": .list(networks.map { .id($0) }), "fetched": .integer(fetched),
+      "public": .bool(isPublic), "networks": .list(networks.map { .whole($0) }), "fetched": .integer(fetched),
     ]
     if let publicKey { members["public_key"] = .text(Base64.encode(publicKey.bytes)) }
     if let hostname { members["hostname"] = .text(hostname) }

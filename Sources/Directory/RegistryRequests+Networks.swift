@@ -22,14 +22,14 @@ extension RegistryClient {
       "join_network",
       signed(
         me, "join_network:\(me.node):\(network.id)",
-        ["network_id": .id(network.id), "token": .text(network.token), "inviter_id": .integer(0)]))
+        ["network_id": .whole(network.id), "token": .text(network.token), "inviter_id": .integer(0)]))
     guard reply["network_id"]?.port16 == network.id else { throw Self.malformed("join_network") }
     return PilotAddress(network: network.id, node: me.node)
   }
 
   package func leaveNetwork(_ network: UInt16, as me: RegistrySigner) async throws(DirectoryError) {
     _ = try await call(
-      "leave_network", signed(me, "leave_network:\(me.node):\(network)", ["network_id": .id(network)]))
+      "leave_network", signed(me, "leave_network:\(me.node):\(network)", ["network_id": .whole(network)]))
   }
 
   // MARK: Answers that go to local clients as they are (wire/ipc §7.5)
@@ -40,7 +40,7 @@ extension RegistryClient {
   package func networkMembers(
     _ network: UInt16, adminToken: String? = nil
   ) async throws(DirectoryError) -> JSONValue {
-    var request: [String: JSONValue] = ["network_id": .id(network)]
+    var request: [String: JSONValue] = ["network_id": .whole(network)]
     if let adminToken { request["admin_token"] = .text(adminToken) }
     return try await call("list_nodes", request)
   }
@@ -51,13 +51,13 @@ extension RegistryClient {
     try await call(
       "set_member_tags",
       [
-        "network_id": .id(network), "target_node_id": .id(node), "tags": .list(tags.map { .text($0) }),
+        "network_id": .whole(network), "target_node_id": .whole(node), "tags": .list(tags.map { .text($0) }),
         "admin_token": .text(adminToken),
       ])
   }
 
   package func memberTags(_ network: UInt16, of node: UInt32) async throws(DirectoryError) -> JSONValue {
-    try await call("get_member_tags", ["network_id": .id(network), "target_node_id": .id(node)])
+    try await call("get_member_tags", ["network_id": .whole(network), "target_node_id": .whole(node)])
   }
 
   package func invite(
@@ -66,7 +66,7 @@ extension RegistryClient {
     try await call(
       "invite_to_network",
       [
-        "inviter_id": .id(me.node), "network_id": .id(network), "target_node_id": .id(node),
+        "inviter_id": .whole(me.node), "network_id": .whole(network), "target_node_id": .whole(node),
         "signature": me.sign("invite:\(me.node):\(network):\(node)"),
       ])
   }
@@ -80,11 +80,11 @@ extension RegistryClient {
   ) async throws(DirectoryError) -> JSONValue {
     try await call(
       "respond_invite",
-      signed(me, "respond_invite:\(me.node):\(network)", ["network_id": .id(network), "accept": .bool(accepts)]))
+      signed(me, "respond_invite:\(me.node):\(network)", ["network_id": .whole(network), "accept": .bool(accepts)]))
   }
 
   package func networkPolicy(_ network: UInt16) async throws(DirectoryError) -> NetworkPolicy {
-    let reply = try await call("get_network_policy", ["network_id": .id(network)])
+    let reply = try await call("get_network_policy", ["network_id": .whole(network)])
     return NetworkPolicy(
       network: network, allowedPorts: (reply["allowed_ports"]?.list ?? []).prefix(1000).compactMap(\.port16),
       maxMembers: reply["max_members"]?.integer.flatMap { Int(exactly: $0) } ?? 0,

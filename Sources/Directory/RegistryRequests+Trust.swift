@@ -26,16 +26,16 @@ extension RegistryClient {
   package static let longestJustification = 1024
 
   package func reportTrust(_ peer: UInt32, as me: RegistrySigner) async throws(DirectoryError) {
-    _ = try await call("report_trust", signed(me, "report_trust:\(me.node):\(peer)", ["peer_id": .id(peer)]))
+    _ = try await call("report_trust", signed(me, "report_trust:\(me.node):\(peer)", ["peer_id": .whole(peer)]))
   }
 
   package func revokeTrust(_ peer: UInt32, as me: RegistrySigner) async throws(DirectoryError) {
-    _ = try await call("revoke_trust", signed(me, "revoke_trust:\(me.node):\(peer)", ["peer_id": .id(peer)]))
+    _ = try await call("revoke_trust", signed(me, "revoke_trust:\(me.node):\(peer)", ["peer_id": .whole(peer)]))
   }
 
   /// Whether the registry holds the pair for trusted, or both are members of a network other than the backbone.
   package func checkTrust(_ a: UInt32, _ b: UInt32) async throws(DirectoryError) -> Bool {
-    try await call("check_trust", ["node_id": .id(a), "peer_id": .id(b)])["trusted"]?.isTrue ?? false
+    try await call("check_trust", ["node_id": .whole(a), "peer_id": .whole(b)])["trusted"]?.isTrue ?? false
   }
 
   package func requestHandshake(
@@ -44,7 +44,7 @@ extension RegistryClient {
     _ = try await call(
       "request_handshake",
       [
-        "from_node_id": .id(me.node), "to_node_id": .id(peer), "justification": .text(justification),
+        "from_node_id": .whole(me.node), "to_node_id": .whole(peer), "justification": .text(justification),
         "signature": me.sign("handshake:\(me.node):\(peer)"),
       ])
   }
@@ -69,6 +69,6 @@ extension RegistryClient {
   ) async throws(DirectoryError) {
     _ = try await call(
       "respond_handshake",
-      signed(me, "respond:\(me.node):\(peer)", ["peer_id": .id(peer), "accept": .bool(isAccepted)]))
+      signed(me, "respond:\(me.node):\(peer)", ["peer_id": .whole(peer), "accept": .bool(isAccepted)]))
   }
 }

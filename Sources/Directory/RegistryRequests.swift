@@ -111,7 +111,7 @@ extension RegistryClient {
 
   /// Key, name and networks of a node. Anyone may ask; endpoints come from `resolve`.
   package func lookup(_ node: UInt32) async throws(DirectoryError) -> PeerRecord {
-    let reply = try await call("lookup", ["node_id": .id(node)])
+    let reply = try await call("lookup", ["node_id": .whole(node)])
     guard reply["node_id"]?.node == node else { throw Self.malformed("lookup") }
     let hostname = reply["hostname"]?.text.flatMap { HostnameRule.normalize($0) }
     var record = PeerRecord(node: node, hostname: hostname, isPublic: reply["public"]?.isTrue ?? false)
@@ -127,7 +127,7 @@ extension RegistryClient {
     let reply = try await call(
       "resolve",
       [
-        "node_id": .id(node), "requester_id": .id(me.node), "signature": me.sign("resolve:\(me.node):\(node)"),
+        "node_id": .whole(node), "requester_id": .whole(me.node), "signature": me.sign("resolve:\(me.node):\(node)"),
       ])
     guard reply["node_id"]?.node == node else { throw Self.malformed("resolve") }
     let lan = (reply["lan_addrs"]?.list ?? []).prefix(16).compactMap { $0.text.flatMap { Endpoint($0) } }
@@ -141,7 +141,7 @@ extension RegistryClient {
   package func resolveHostname(_ name: String, as me: RegistrySigner?) async throws(DirectoryError) -> ResolvedName {
     var members: [String: JSONValue] = ["hostname": .text(name)]
     if let me {
-      members["requester_id"] = .id(me.node)
+      members["requester_id"] = .whole(me.node)
       members["signature"] = me.sign("resolve_hostname:\(me.node):\(name)")
     }
     let reply = try await call("resolve_hostname", members)
@@ -162,7 +162,7 @@ extension RegistryClient {
     _ me: RegistrySigner, _ text: String, _ members: [String: JSONValue] = [:]
   ) -> [String: JSONValue] {
     var members = members
-    members["node_id"] = .id(me.node)
+    members["node_id"] = .whole(me.node)
     members["signature"] = me.sign(text)
     return members
   }

@@ -121,21 +121,21 @@ extension TrustBook {
       .list(
         entries.sorted { $0.key < $1.key }.map {
           .object([
-            "node_id": .id($0.key), "time": .integer($0.value.time), "justification": .text($0.value.justification),
+            "node_id": .whole($0.key), "time": .integer($0.value.time), "justification": .text($0.value.justification),
             "direct": .bool($0.value.isDirect), "relayed": .bool($0.value.isRelayed),
           ])
         })
     }
     func times(_ nodes: [UInt32: Int64]) -> JSONValue {
-      .list(nodes.sorted { $0.key < $1.key }.map { .object(["node_id": .id($0.key), "since": .integer($0.value)]) })
+      .list(nodes.sorted { $0.key < $1.key }.map { .object(["node_id": .whole($0.key), "since": .integer($0.value)]) })
     }
     return .object([
       "version": .integer(1),
       "trusted": times(trusted),
       "pending": handshakes(pending),
       "outgoing": handshakes(outgoing),
-      "revoked": .list(revoked.sorted().map { .id($0) }),
-      "untold": .list(untold.sorted().map { .id($0) }),
+      "revoked": .list(revoked.sorted().map { .whole($0) }),
+      "untold": .list(untold.sorted().map { .whole($0) }),
       "former": times(former),
     ])
   }

@@ -65,7 +65,7 @@ extension TrustMessage {
 
   private var object: JSONValue {
     .object([
-      "type": .text(kind.rawValue), "node_id": .id(node),
+      "type": .text(kind.rawValue), "node_id": .whole(node),
       "public_key": .text(publicKey.map { Base64.encode($0.bytes) } ?? ""), "justification": .text(justification),
       "signature": .text(signature.map { Base64.encode($0.bytes) } ?? ""), "reason": .text(reason),
       "timestamp": .integer(timestamp),

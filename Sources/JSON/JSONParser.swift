@@ -6,21 +6,26 @@ package struct JSONFault: Error, Equatable {
 }
 
 extension JSONValue {
-  /// Nesting beyond this is refused before the stack feels it.
+  /// Nesting beyond this is refused before the stack feels it, where the caller names no lower bound.
   package static let deepest = 64
 
-  package init(parsing bytes: [UInt8]) throws(JSONFault) {
-    var parser = JSONParser(bytes: bytes)
+  /// Reads one value that fills `bytes` but for white space, with at most `deepest` lists and objects in one another.
+  package init(parsing bytes: [UInt8], deepest: Int = Self.deepest) throws(JSONFault) {
+    var parser = JSONParser(bytes: bytes, deepest: deepest)
     self = try parser.whole()
   }
 }
 
 private struct JSONParser {
   let bytes: [UInt8]
+  let deepest: Int
   var index = 0
   var depth = 0
 
-  init(bytes: [UInt8]) { self.bytes = bytes }
+  init(bytes: [UInt8], deepest: Int) {
+    self.bytes = bytes
+    self.deepest = deepest
+  }
 
   var fault: JSONFault { JSONFault(offset: index) }
   var next: UInt8? { index < bytes.count ? bytes[index] : nil }
@@ -68,7 +73,7 @@ private struct JSONParser {
   }
 
   mutating func nested(_ body: (inout JSONParser) throws(JSONFault) -> JSONValue) throws(JSONFault) -> JSONValue {
-    guard depth < JSONValue.deepest else { throw fault }
+    guard depth < deepest else { throw fault }
     depth += 1
     index += 1
     let value = try body(&self)
@@ -134,13 +139,16 @@ private struct JSONParser {
     case UInt8(ascii: "u"):
       var code = try hex4()
       if (0xD800..<0xDC00).contains(code) {
-        guard take(UInt8(ascii: "\\")), take(UInt8(ascii: "u")) else { throw fault }
-        let low = try hex4()
-        guard (0xDC00..<0xE000).contains(low) else { throw fault }
-        code = 0x10000 + (code - 0xD800) << 10 + (low - 0xDC00)
+        let behind = index
+        if take(UInt8(ascii: "\\")), take(UInt8(ascii: "u")), case let low = try hex4(), (0xDC00..<0xE000).contains(low)
+        {
+          code = 0x10000 + (code - 0xD800) << 10 + (low - 0xDC00)
+        } else {
+          index = behind
+        }
       }
-      guard let scalar = Unicode.Scalar(code) else { throw fault }
-      text += Array(String(Character(scalar)).utf8)
+      // A surrogate without its other half becomes the replacement character, as official agents and registries read it.
+      text += String(Unicode.Scalar(code) ?? "\u{FFFD}").utf8
     default: throw fault
     }
   }
@@ -175,6 +183,8 @@ private struct JSONParser {
       if !take(UInt8(ascii: "+")) { _ = take(UInt8(ascii: "-")) }
       try digits()
     }
+    // Longer numbers exist in no honest text, and their conversion is not linear.
+    guard index - start <= 64 else { throw fault }
     let text = String(decoding: bytes[start..<index], as: UTF8.self)
     if isWhole, let value = Int64(text) { return .integer(value) }
     guard let value = Double(text), value.isFinite else { throw fault }

@@ -1,4 +1,4 @@
-// JSON as a value: what registry frames and the state files hold. The parser is in JSONParser.swift.
+// JSON as a value: what registry frames (of both ends), clients and the state files hold. The parser is in JSONParser.swift.
 
 /// A JSON value. Integers that fit keep their exact form; other numbers are doubles.
 package enum JSONValue: Sendable, Equatable {
@@ -51,6 +51,9 @@ package enum JSONValue: Sendable, Equatable {
     return bytes
   }
 
+  /// The same as text.
+  package var written: String { String(decoding: encoded, as: UTF8.self) }
+
   private func append(to bytes: inout [UInt8]) {
     switch self {
     case .null: bytes += "null".utf8
@@ -95,6 +98,11 @@ package enum JSONValue: Sendable, Equatable {
 }
 
 extension JSONValue {
+  /// An object; of members of one name the last counts, as when it is read.
+  package static func object(of members: some Sequence<(String, JSONValue)>) -> JSONValue {
+    .object(Dictionary(members) { _, last in last })
+  }
+
   package static func list(of texts: [String]) -> JSONValue { .list(texts.map { .text($0) }) }
-  package static func id(_ value: some BinaryInteger) -> JSONValue { .integer(Int64(value)) }
+  package static func whole(_ value: some BinaryInteger) -> JSONValue { .integer(Int64(clamping: value)) }
 }

@@ -35,27 +35,12 @@ struct BeaconCommand: AsyncParsableCommand {
     try settings.startLog()
     let logger = Logger(label: "pilot-rendezvous")
     let signals = Signals()
-    let notifier = ServiceNotifier(
-      environment: ProcessInfo.processInfo.environment, process: getpid())
     let server = BeaconServer(configuration: configuration, logger: logger)
     let bound = try await server.start()
     announce(bound)
-    let status = "beacon \(bound.beacon)"
-    notifier.ready(status)
-    let life = Task { await notifier.showLife { await server.pulse() } }
-    for await signal in signals.numbers {
-      if signal == SIGHUP {
-        notifier.reloading()
-        settings.reload(logger) { try self.settings() }
-        notifier.ready(status)
-        continue
-      }
-      logger.info("stopping", metadata: ["signal": "\(signal)"])
-      break
+    await settings.serve("beacon \(bound.beacon)", until: signals, logger, pulse: { await server.pulse() }) {
+      try self.settings()
     }
-    withExtendedLifetime(signals) {}
-    notifier.stopping()
-    life.cancel()
     await server.shutdown()
   }
 

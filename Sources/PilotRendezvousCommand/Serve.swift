@@ -43,27 +43,11 @@ struct Serve: AsyncParsableCommand {
     let logger = Logger(label: "pilot-rendezvous")
     raiseFileLimit()
     let signals = Signals()
-    let environment = ProcessInfo.processInfo.environment
-    let notifier = ServiceNotifier(environment: environment, process: getpid())
     let server = RendezvousServer(configuration: configuration, logger: logger)
     let bound = try await server.start()
     announce(bound, configuration)
     let status = "registry \(bound.registry), beacon \(bound.beacon)"
-    notifier.ready(status)
-    let life = Task { await notifier.showLife { await server.pulse() } }
-    for await signal in signals.numbers {
-      if signal == SIGHUP {
-        notifier.reloading()
-        settings.reload(logger) { try self.settings() }
-        notifier.ready(status)
-        continue
-      }
-      logger.info("stopping", metadata: ["signal": "\(signal)"])
-      break
-    }
-    withExtendedLifetime(signals) {}
-    notifier.stopping()
-    life.cancel()
+    await settings.serve(status, until: signals, logger, pulse: { await server.pulse() }) { try self.settings() }
     await server.shutdown()
   }
 

@@ -1,6 +1,7 @@
 // What `serve` and `beacon` share while they run: settings from all sources, the log, SIGHUP, the watchdog.
 
 import FoundationEssentials
+import Glibc
 import Logging
 import Rendezvous
 import ServiceManager
@@ -16,6 +17,28 @@ extension RendezvousSettings {
     try settings.readEnvironment(environment)
     for case (let name, let value?) in flags { try settings.set(name, [value]) }
     return settings
+  }
+
+  /// Tells the service manager that the server runs, and reads the settings again on SIGHUP, until a signal ends it.
+  mutating func serve(
+    _ status: String, until signals: Signals, _ logger: Logger, pulse: @escaping @Sendable () async -> Void,
+    _ read: () throws -> RendezvousSettings
+  ) async {
+    let notifier = ServiceNotifier(environment: ProcessInfo.processInfo.environment, process: getpid())
+    notifier.ready(status)
+    let life = Task { await notifier.showLife(pulse) }
+    for await signal in signals.numbers {
+      guard signal == SIGHUP else {
+        logger.info("stopping", metadata: ["signal": "\(signal)"])
+        break
+      }
+      notifier.reloading()
+      reload(logger, read)
+      notifier.ready(status)
+    }
+    withExtendedLifetime(signals) {}
+    notifier.stopping()
+    life.cancel()
   }
 
   /// What changes takes effect or is said to need a restart; a source with a mistake changes nothing.

@@ -1,6 +1,7 @@
 // One TCP connection of the registry: frames in, one reply for each, in order. RegistryListener puts it into each
 // connection's pipeline, behind TLS if there is any.
 
+import JSON
 import Logging
 import NIOCore
 import Synchronization
@@ -128,14 +129,14 @@ final class RegistryConnection: ChannelDuplexHandler {
     lastRequest = .now()
     let value: JSONValue
     do {
-      value = try JSONParser.parse(Array(frame.readableBytesView), maximumDepth: limits.jsonDepth)
+      value = try JSONValue(parsing: Array(frame.readableBytesView), deepest: limits.jsonDepth)
     } catch {
       service.counters.add(.framesMalformed)
       return close(context)
     }
     switch value {
     case .object: waiting.append(value)
-    case .null: waiting.append(.object([]))
+    case .null: waiting.append(.object([:]))
     default:
       service.counters.add(.framesMalformed)
       return close(context)
@@ -181,7 +182,7 @@ final class RegistryConnection: ChannelDuplexHandler {
   private func reply(_ value: JSONValue, _ context: ChannelHandlerContext) {
     isBusy = false
     guard !isClosing else { return }
-    let body = value.bytes
+    let body = value.encoded
     var buffer = context.channel.allocator.buffer(capacity: body.count + 4)
     buffer.writeInteger(UInt32(body.count))
     buffer.writeBytes(body)

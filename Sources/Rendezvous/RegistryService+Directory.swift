@@ -1,5 +1,6 @@
 // lookup, resolve, resolve_hostname, hostnames, visibility, tags, punch (wire/registry §2.4, §5).
 
+import JSON
 import Wire
 
 extension RegistryService {
@@ -15,19 +16,19 @@ extension RegistryService {
       let showsAll = node.isPublic || isRelated
       // Its key must be shown to everyone: tunnel peers check it. So must its existence (§5.2).
       var members: [(String, JSONValue)] = [
-        ("node_id", .number(id)), ("address", .string(PilotAddress(network: 0, node: id).description)),
-        ("networks", .array(visibleNetworks(of: node, to: client, viewers, state).map { .number($0) })),
-        ("public_key", .string(Cryptography.base64(node.key))), ("public", .bool(node.isPublic)),
+        ("node_id", .whole(id)), ("address", .text(PilotAddress(network: 0, node: id).description)),
+        ("networks", .list(visibleNetworks(of: node, to: client, viewers, state).map { .whole($0) })),
+        ("public_key", .text(Cryptography.base64(node.key))), ("public", .bool(node.isPublic)),
       ]
       if showsAll {
-        if !node.hostname.isEmpty { members.append(("hostname", .string(node.hostname))) }
-        if !node.tags.isEmpty { members.append(("tags", .strings(node.tags))) }
-        if !node.version.isEmpty { members.append(("version", .string(node.version))) }
+        if !node.hostname.isEmpty { members.append(("hostname", .text(node.hostname))) }
+        if !node.tags.isEmpty { members.append(("tags", .list(of: node.tags))) }
+        if !node.version.isEmpty { members.append(("version", .text(node.version))) }
         members.append(("last_seen_unix", .integer(node.lastSeen / 1000)))
       }
-      members.append(("key_generation", .number(node.rotateCount)))
+      members.append(("key_generation", .whole(node.rotateCount)))
       if node.isPublic {
-        members.append(("real_addr", .string(reach(node, for: client).address.description)))
+        members.append(("real_addr", .text(reach(node, for: client).address.description)))
         if node.isRelayOnly { members.append(("relay_only", .bool(true))) }
       }
       return request.ok(members)
@@ -65,15 +66,15 @@ extension RegistryService {
       }
       let reach = self.reach(node, for: request.client)
       var members: [(String, JSONValue)] = [
-        ("node_id", .number(target)), ("real_addr", .string(reach.address.description)),
+        ("node_id", .whole(target)), ("real_addr", .text(reach.address.description)),
         ("key_age_days", .integer(Self.keyAge(of: node, now: now))),
-        ("public_key", .string(Cryptography.base64(node.key))),
+        ("public_key", .text(Cryptography.base64(node.key))),
       ]
       if reach.isRelay {
         members.append(("relay_only", .bool(true)))
       } else {
         let others = node.lanAddresses.filter { $0 != reach.address }
-        if !others.isEmpty { members.append(("lan_addrs", .strings(others.map(\.description)))) }
+        if !others.isEmpty { members.append(("lan_addrs", .list(of: others.map(\.description)))) }
       }
       return request.ok(members)
     }
@@ -129,8 +130,8 @@ extension RegistryService {
       node.isPublic || viewers.contains(where: { state.areRelated($0, node.id) })
     else { throw RequestError("hostname \"\(String(name.prefix(63)))\" not found") }
     return request.ok([
-      ("node_id", .number(node.id)), ("address", .string(PilotAddress(network: 0, node: node.id).description)),
-      ("public", .bool(node.isPublic)), ("hostname", .string(node.hostname)),
+      ("node_id", .whole(node.id)), ("address", .text(PilotAddress(network: 0, node: node.id).description)),
+      ("public", .bool(node.isPublic)), ("hostname", .text(node.hostname)),
       ("last_seen_unix", .integer(node.lastSeen / 1000)),
     ])
   }
@@ -147,7 +148,7 @@ extension RegistryService {
       var record = record
       try state.setHostname(hostname, of: &record, now: now)
       state.update(record)
-      return request.ok([("node_id", .number(node)), ("hostname", .string(hostname))])
+      return request.ok([("node_id", .whole(node)), ("hostname", .text(hostname))])
     }
   }
 
@@ -158,7 +159,7 @@ extension RegistryService {
       var record = record
       record.isPublic = isPublic
       state.update(record)
-      return request.ok([("node_id", .number(node)), ("visibility", .string(isPublic ? "public" : "private"))])
+      return request.ok([("node_id", .whole(node)), ("visibility", .text(isPublic ? "public" : "private"))])
     }
   }
 
@@ -171,7 +172,7 @@ extension RegistryService {
       var record = record
       record.tags = tags
       state.update(record)
-      return request.ok([("node_id", .number(node)), ("tags", .strings(tags))])
+      return request.ok([("node_id", .whole(node)), ("tags", .list(of: tags))])
     }
   }
 
@@ -191,8 +192,8 @@ extension RegistryService {
         throw .refused
       }
       return request.ok([
-        ("node_a", .number(a)), ("node_a_addr", .string(self.reach(first, for: request.client).address.description)),
-        ("node_b", .number(b)), ("node_b_addr", .string(self.reach(second, for: request.client).address.description)),
+        ("node_a", .whole(a)), ("node_a_addr", .text(self.reach(first, for: request.client).address.description)),
+        ("node_b", .whole(b)), ("node_b_addr", .text(self.reach(second, for: request.client).address.description)),
       ])
     }
   }

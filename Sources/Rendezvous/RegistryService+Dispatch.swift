@@ -1,5 +1,6 @@
 // Chooses what a request means, and checks who may make it. The operations are in the other extensions.
 
+import JSON
 import NIOCore
 import Wire
 

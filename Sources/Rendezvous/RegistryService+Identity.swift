@@ -1,5 +1,6 @@
 // register, prove_key, heartbeat, deregister, rotate_key, get_key_info (wire/registry §2.2, §2.3).
 
+import JSON
 import Telemetry
 import Wire
 
@@ -53,14 +54,14 @@ extension RegistryService {
       table.allowRebinding(node.id)
       client.prove(node.id, key)
       var members: [(String, JSONValue)] = [
-        ("node_id", .number(node.id)), ("network_id", .integer(0)),
-        ("address", .string(PilotAddress(network: 0, node: node.id).description)), ("public_key", .string(keyText)),
-        ("observed_addr", .string(node.endpoint.description)), ("protocol_version", .integer(1)),
+        ("node_id", .whole(node.id)), ("network_id", .integer(0)),
+        ("address", .text(PilotAddress(network: 0, node: node.id).description)), ("public_key", .text(keyText)),
+        ("observed_addr", .text(node.endpoint.description)), ("protocol_version", .integer(1)),
       ]
-      if !node.hostname.isEmpty { members.append(("hostname", .string(node.hostname))) }
-      if let nameError { members.append(("hostname_error", .string(nameError.text))) }
+      if !node.hostname.isEmpty { members.append(("hostname", .text(node.hostname))) }
+      if let nameError { members.append(("hostname_error", .text(nameError.text))) }
       // Official clients ignore it. Ours signs it, see `proveKey`.
-      members.append(("nonce", .string(client.nonce)))
+      members.append(("nonce", .text(client.nonce)))
       return request.ok(members)
     }
   }
@@ -154,8 +155,8 @@ extension RegistryService {
     signed(request, by: node, "rotate:\(node):\(text)", .registeredHost) { state, _ throws(RequestError) in
       try state.rotate(node, to: key, now: now)
       return request.ok([
-        ("node_id", .number(node)), ("address", .string(PilotAddress(network: 0, node: node).description)),
-        ("public_key", .string(text)),
+        ("node_id", .whole(node)), ("address", .text(PilotAddress(network: 0, node: node).description)),
+        ("public_key", .text(text)),
       ])
     }
   }
@@ -166,10 +167,10 @@ extension RegistryService {
     perform(request.completion) { state throws(RequestError) in
       let record = try state.live(node, now: now)
       var members: [(String, JSONValue)] = [
-        ("node_id", .number(node)), ("created_at", .string(Self.timestamp(record.createdAt))),
+        ("node_id", .whole(node)), ("created_at", .text(Self.timestamp(record.createdAt))),
       ]
-      if let rotated = record.rotatedAt { members.append(("rotated_at", .string(Self.timestamp(rotated)))) }
-      members.append(("rotate_count", .number(record.rotateCount)))
+      if let rotated = record.rotatedAt { members.append(("rotated_at", .text(Self.timestamp(rotated)))) }
+      members.append(("rotate_count", .whole(record.rotateCount)))
       members.append(("key_age_days", .integer(Self.keyAge(of: record, now: now))))
       return request.ok(members)
     }

@@ -1,5 +1,6 @@
 // Invites to networks: given by who administers one, answered by the invited node (wire/registry §2.6, §6.1).
 
+import JSON
 import Wire
 
 extension RegistryService {
@@ -31,7 +32,7 @@ extension RegistryService {
     _ target: UInt32, to network: NetworkRecord, by inviter: UInt32, _ request: Request, _ state: inout RegistryState,
     now: Int64
   ) throws(RequestError) -> Reply {
-    var reply = [("network_id", JSONValue.number(network.id)), ("target_node_id", .number(target))]
+    var reply = [("network_id", JSONValue.whole(network.id)), ("target_node_id", .whole(target))]
     guard network.rule == .invite else {
       throw RequestError("cannot invite: network \(network.id) is not an invite network")
     }
@@ -40,7 +41,7 @@ extension RegistryService {
       throw RequestError("node \(target) is already in network \(network.id)")
     }
     if state.invite(of: target, to: network.id, now: now) != nil {
-      reply.append(("status", .string("already_invited")))
+      reply.append(("status", .text("already_invited")))
       return request.ok(reply)
     }
     guard state.invites(of: target, now: now).count < Self.inviteLimit else {
@@ -56,13 +57,13 @@ extension RegistryService {
     let now = now
     signed(request, by: node, "poll_invites:\(node)", .registeredHost) { state, _ throws(RequestError) in
       let invites = state.invites(of: node, now: now).map { invite -> JSONValue in
-        .object([
-          .init("network_id", .number(invite.network)), .init("inviter_id", .number(invite.inviter)),
+        .object(of: [
+          ("network_id", .whole(invite.network)), ("inviter_id", .whole(invite.inviter)),
           // Text here, as pilotctl shows it.
-          .init("timestamp", .string(Self.timestamp(invite.at))),
+          ("timestamp", .text(Self.timestamp(invite.at))),
         ])
       }
-      return request.ok([("invites", .array(invites))])
+      return request.ok([("invites", .list(invites))])
     }
   }
 
@@ -73,7 +74,7 @@ extension RegistryService {
     let accepts = request.body.flag("accept")
     let now = now
     signed(request, by: node, "respond_invite:\(node):\(id)", .registeredHost) { state, _ throws(RequestError) in
-      let reply = request.ok([("network_id", .number(id)), ("accepted", .bool(accepts))])
+      let reply = request.ok([("network_id", .whole(id)), ("accepted", .bool(accepts))])
       let network = try state.network(id)
       guard state.invite(of: node, to: id, now: now) != nil else {
         // A request repeated on a second connection changes nothing (§1.5).

@@ -1,5 +1,6 @@
 // Members of networks: who they are, their roles and tags (wire/registry §2.6).
 
+import JSON
 import Wire
 
 extension RegistryService {
@@ -23,7 +24,7 @@ extension RegistryService {
       let entries = members.sorted { $0.node < $1.node }.map {
         self.entry(of: $0, for: request.client, state, now: now)
       }
-      return request.ok([("nodes", .array(entries))])
+      return request.ok([("nodes", .list(entries))])
     }
   }
 
@@ -32,19 +33,19 @@ extension RegistryService {
   ) -> JSONValue {
     let address = PilotAddress(network: member.network, node: member.node).description
     let role = member.role
-    var fields: [JSONValue.Member] = [.init("node_id", .number(member.node)), .init("address", .string(address))]
+    var fields: [(String, JSONValue)] = [("node_id", .whole(member.node)), ("address", .text(address))]
     guard let node = try? state.live(member.node, now: now) else {
-      return .object(fields + [.init("role", .string(role.rawValue)), .init("offline", .bool(true))])
+      return .object(of: fields + [("role", .text(role.rawValue)), ("offline", .bool(true))])
     }
-    fields.append(.init("public", .bool(node.isPublic)))
-    if !node.hostname.isEmpty { fields.append(.init("hostname", .string(node.hostname))) }
-    fields.append(.init("role", .string(role.rawValue)))
-    if !node.tags.isEmpty { fields.append(.init("tags", .strings(node.tags))) }
-    if !node.version.isEmpty { fields.append(.init("version", .string(node.version))) }
-    fields.append(.init("last_seen", .string(Self.timestamp(node.lastSeen))))
-    if node.isPublic { fields.append(.init("real_addr", .string(reach(node, for: client).address.description))) }
-    if !member.tags.isEmpty { fields.append(.init("member_tags", .strings(member.tags))) }
-    return .object(fields)
+    fields.append(("public", .bool(node.isPublic)))
+    if !node.hostname.isEmpty { fields.append(("hostname", .text(node.hostname))) }
+    fields.append(("role", .text(role.rawValue)))
+    if !node.tags.isEmpty { fields.append(("tags", .list(of: node.tags))) }
+    if !node.version.isEmpty { fields.append(("version", .text(node.version))) }
+    fields.append(("last_seen", .text(Self.timestamp(node.lastSeen))))
+    if node.isPublic { fields.append(("real_addr", .text(reach(node, for: client).address.description))) }
+    if !member.tags.isEmpty { fields.append(("member_tags", .list(of: member.tags))) }
+    return .object(of: fields)
   }
 
   // MARK: Roles
@@ -59,7 +60,7 @@ extension RegistryService {
       member.role = role
       state.update(member)
       return request.ok([
-        ("network_id", .number(id)), ("target_node_id", .number(target)), ("role", .string(role.rawValue)),
+        ("network_id", .whole(id)), ("target_node_id", .whole(target)), ("role", .text(role.rawValue)),
       ])
     }
   }
@@ -70,7 +71,7 @@ extension RegistryService {
     administer(request, id) { state, _ throws(RequestError) in
       guard try state.member(target, of: id).role != .owner else { throw RequestError("cannot remove the owner") }
       state.leave(target, id)
-      return request.ok([("network_id", .number(id)), ("target_node_id", .number(target))])
+      return request.ok([("network_id", .whole(id)), ("target_node_id", .whole(target))])
     }
   }
 
@@ -79,7 +80,7 @@ extension RegistryService {
     let target = request.body.id("target_node_id")
     administer(request, id) { state, _ throws(RequestError) in
       try state.transfer(id, to: target)
-      return request.ok([("network_id", .number(id)), ("new_owner", .number(target))])
+      return request.ok([("network_id", .whole(id)), ("new_owner", .whole(target))])
     }
   }
 
@@ -91,7 +92,7 @@ extension RegistryService {
       try self.requireSight(into: network, request, state)
       let member = try state.member(target, of: id)
       return request.ok([
-        ("network_id", .number(id)), ("target_node_id", .number(target)), ("role", .string(member.role.rawValue)),
+        ("network_id", .whole(id)), ("target_node_id", .whole(target)), ("role", .text(member.role.rawValue)),
       ])
     }
   }
@@ -109,7 +110,7 @@ extension RegistryService {
       member.tags = tags
       state.update(member)
       return request.ok([
-        ("network_id", .number(id)), ("target_node_id", .number(target)), ("tags", .strings(tags)),
+        ("network_id", .whole(id)), ("target_node_id", .whole(target)), ("tags", .list(of: tags)),
       ])
     }
   }
@@ -120,16 +121,16 @@ extension RegistryService {
     let id = request.body.network("network_id")
     let target = request.body.id("target_node_id")
     perform(request.completion) { state throws(RequestError) in
-      var reply: [(String, JSONValue)] = [("network_id", .number(id))]
+      var reply: [(String, JSONValue)] = [("network_id", .whole(id))]
       let network: NetworkRecord? = id == 0 ? nil : try state.network(id)
       let isShown = network.map { (try? self.requireSight(into: $0, request, state)) != nil } ?? false
       let members = isShown ? state.members[id] ?? [:] : [:]
       if target == 0 {
         let tagged = members.values.filter { !$0.tags.isEmpty }.sorted { $0.node < $1.node }
-        reply.append(("members", .object(tagged.map { .init(String($0.node), .strings($0.tags)) })))
+        reply.append(("members", .object(of: tagged.map { (String($0.node), .list(of: $0.tags)) })))
       } else {
-        reply.append(("target_node_id", .number(target)))
-        reply.append(("tags", .strings(members[target]?.tags ?? [])))
+        reply.append(("target_node_id", .whole(target)))
+        reply.append(("tags", .list(of: members[target]?.tags ?? [])))
       }
       return request.ok(reply)
     }

@@ -1,5 +1,6 @@
 // Networks as a whole: list, create, rename, delete, join, leave; the list of beacons (wire/registry §2.6, §6).
 
+import JSON
 import Wire
 
 extension RegistryService {
@@ -8,22 +9,22 @@ extension RegistryService {
     perform(request.completion) { state throws(RequestError) in
       let isAdmin = (try? self.requireAdmin(request)) != nil
       func entry(_ network: NetworkRecord, _ members: Int) -> JSONValue {
-        var fields: [JSONValue.Member] = [
-          .init("id", .number(network.id)), .init("name", .string(network.name)),
-          .init("join_rule", .string(network.rule.rawValue)), .init("enterprise", .bool(network.isEnterprise)),
-          .init("created", .integer(network.createdAt / 1000)),
+        var fields: [(String, JSONValue)] = [
+          ("id", .whole(network.id)), ("name", .text(network.name)),
+          ("join_rule", .text(network.rule.rawValue)), ("enterprise", .bool(network.isEnterprise)),
+          ("created", .integer(network.createdAt / 1000)),
         ]
-        if isAdmin { fields.append(.init("members", .number(members))) }
+        if isAdmin { fields.append(("members", .whole(members))) }
         if let rules = Self.document(network.rules) {
-          fields += [.init("managed", .bool(true)), .init("rules", rules)]
+          fields += [("managed", .bool(true)), ("rules", rules)]
         }
         // Members ask for the policy only of networks that say so (§6.4).
-        if !network.expression.isEmpty { fields.append(.init("has_expr_policy", .bool(true))) }
-        return .object(fields)
+        if !network.expression.isEmpty { fields.append(("has_expr_policy", .bool(true))) }
+        return .object(of: fields)
       }
       let backbone = NetworkRecord(id: 0, name: "backbone", rule: .open, token: "", createdAt: startedAt)
       let others = state.networks.values.sorted { $0.id < $1.id }.map { entry($0, state.members[$0.id]?.count ?? 0) }
-      return request.ok([("networks", .array([entry(backbone, state.nodes.count)] + others))])
+      return request.ok([("networks", .list([entry(backbone, state.nodes.count)] + others))])
     }
   }
 
@@ -44,13 +45,13 @@ extension RegistryService {
         id: 0, name: body.text("name"), rule: rule, token: rule == .token ? token : "", createdAt: now)
       network.adminToken = adminToken
       network.isEnterprise = body.flag("enterprise")
-      network.rules = try Self.document(body["rules"], named: "rules")?.text ?? ""
+      network.rules = try Self.document(body["rules"], named: "rules")?.written ?? ""
       // Without an owner the network belongs to the administrator's token.
       if owner != 0 { _ = try state.live(owner, now: now) }
       network = try state.createNetwork(network)
       if owner != 0 { try state.join(owner, network, as: .owner, now: now) }
       var members: [(String, JSONValue)] = [
-        ("network_id", .number(network.id)), ("name", .string(network.name)),
+        ("network_id", .whole(network.id)), ("name", .text(network.name)),
         ("enterprise", .bool(network.isEnterprise)),
       ]
       if !network.rules.isEmpty { members.append(("managed", .bool(true))) }
@@ -63,7 +64,7 @@ extension RegistryService {
     let name = request.body.text("name")
     administer(request, id) { state, _ throws(RequestError) in
       try state.rename(id, to: name)
-      return request.ok([("network_id", .number(id)), ("name", .string(name))])
+      return request.ok([("network_id", .whole(id)), ("name", .text(name))])
     }
   }
 
@@ -71,7 +72,7 @@ extension RegistryService {
     let id = request.body.network("network_id")
     administer(request, id) { state, _ throws(RequestError) in
       try state.deleteNetwork(id)
-      return request.ok([("network_id", .number(id))])
+      return request.ok([("network_id", .whole(id))])
     }
   }
 
@@ -84,7 +85,7 @@ extension RegistryService {
       var network = try state.network(id)
       network.isEnterprise = isEnterprise
       state.update(network)
-      return request.ok([("network_id", .number(id)), ("enterprise", .bool(isEnterprise))])
+      return request.ok([("network_id", .whole(id)), ("enterprise", .bool(isEnterprise))])
     }
   }
 
@@ -115,8 +116,8 @@ extension RegistryService {
   /// What a new member is told.
   private static func joined(_ node: UInt32, _ network: NetworkRecord) -> [(String, JSONValue)] {
     var members: [(String, JSONValue)] = [
-      ("network_id", .number(network.id)),
-      ("address", .string(PilotAddress(network: network.id, node: node).description)),
+      ("network_id", .whole(network.id)),
+      ("address", .text(PilotAddress(network: network.id, node: node).description)),
     ]
     if let rules = document(network.rules) { members.append(("rules", rules)) }
     if let expression = document(network.expression) { members.append(("expr_policy", expression)) }
@@ -133,19 +134,19 @@ extension RegistryService {
         throw RequestError("cannot leave: the owner hands the network over first")
       }
       guard state.leave(node, id) else { throw RequestError("not a member of network \(id)") }
-      return request.ok([("network_id", .number(id))])
+      return request.ok([("network_id", .whole(id))])
     }
   }
 
   /// An empty list means: use the beacon you have configured.
   func beaconList(_ request: Request) {
     let beacons = configuration.advertisedBeacon.map { beacon -> [JSONValue] in
-      [.object([.init("id", .integer(1)), .init("addr", .string(beacon.description))])]
+      [.object(of: [("id", .integer(1)), ("addr", .text(beacon.description))])]
     }
-    var members: [(String, JSONValue)] = [("beacons", .array(beacons ?? []))]
+    var members: [(String, JSONValue)] = [("beacons", .list(beacons ?? []))]
     // Official daemons pick one by themselves and expect beacons to know each other's nodes: these do not.
     let more = configuration.moreBeacons
-    if !more.isEmpty { members.append(("more_beacons", .array(more.map { .string($0.description) }))) }
+    if !more.isEmpty { members.append(("more_beacons", .list(more.map { .text($0.description) }))) }
     finish(.success(request.ok(members)), request.completion)
   }
 }

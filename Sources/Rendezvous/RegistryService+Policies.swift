@@ -1,6 +1,7 @@
 // What members may do in a network: limits that all know, and documents that the members evaluate themselves
 // (wire/registry §6.3, §6.4).
 
+import JSON
 import Wire
 
 extension RegistryService {
@@ -21,8 +22,8 @@ extension RegistryService {
 
   private static func members(of policy: NetworkPolicyRecord, _ id: UInt16) -> [(String, JSONValue)] {
     [
-      ("network_id", .number(id)), ("max_members", .number(policy.maxMembers)),
-      ("allowed_ports", .array(policy.allowedPorts.map { .number($0) })), ("description", .string(policy.text)),
+      ("network_id", .whole(id)), ("max_members", .whole(policy.maxMembers)),
+      ("allowed_ports", .list(policy.allowedPorts.map { .whole($0) })), ("description", .text(policy.text)),
     ]
   }
 
@@ -40,7 +41,7 @@ extension RegistryService {
       }
       if let value = body["allowed_ports"] { network.policy.allowedPorts = try Self.ports(value) }
       if let value = body["description"] {
-        guard case .string(let text) = value, text.count <= Self.descriptionLimit,
+        guard case .text(let text) = value, text.count <= Self.descriptionLimit,
           text.utf8.count <= 4 * Self.descriptionLimit
         else { throw RequestError("invalid description: at most \(Self.descriptionLimit) characters") }
         network.policy.text = text
@@ -53,7 +54,7 @@ extension RegistryService {
   private static func ports(_ value: JSONValue) throws(RequestError) -> [UInt16] {
     let invalid = RequestError("invalid allowed_ports: at most \(portLimit) of 1 to 65535")
     if case .null = value { return [] }
-    guard case .array(let values) = value, values.count <= portLimit else { throw invalid }
+    guard case .list(let values) = value, values.count <= portLimit else { throw invalid }
     var ports: [UInt16] = []
     for value in values {
       guard let port = JSONValue.integer(value).flatMap({ UInt16(exactly: $0) }), port != 0 else { throw invalid }
@@ -68,7 +69,7 @@ extension RegistryService {
     let id = request.body.network("network_id")
     perform(request.completion) { state throws(RequestError) in
       let text = id == 0 ? "" : try state.network(id).expression
-      return request.ok([("network_id", .number(id))] + (Self.document(text).map { [("expr_policy", $0)] } ?? []))
+      return request.ok([("network_id", .whole(id))] + (Self.document(text).map { [("expr_policy", $0)] } ?? []))
     }
   }
 
@@ -78,14 +79,14 @@ extension RegistryService {
     administer(request, id) { state, network throws(RequestError) in
       let document = try Self.document(request.body["expr_policy"], named: "expr_policy")
       if let document {
-        guard document.integer("version") == 1, case .array? = document["rules"] else {
+        guard document.integer("version") == 1, case .list? = document["rules"] else {
           throw RequestError("invalid expr_policy: version 1 with rules is required")
         }
       }
       var network = network
-      network.expression = document?.text ?? ""
+      network.expression = document?.written ?? ""
       state.update(network)
-      var reply: [(String, JSONValue)] = [("network_id", .number(id))]
+      var reply: [(String, JSONValue)] = [("network_id", .whole(id))]
       if document == nil { reply.append(("cleared", .bool(true))) }
       return request.ok(reply)
     }
@@ -95,13 +96,13 @@ extension RegistryService {
   static func document(_ value: JSONValue?, named name: String) throws(RequestError) -> JSONValue? {
     let invalid = RequestError("invalid \(name): a JSON object is required")
     switch value {
-    case nil, .null?, .string("")?: return nil
-    case .string(let text)?:
+    case nil, .null?, .text("")?: return nil
+    case .text(let text)?:
       guard text.utf8.count <= documentLimit else { throw RequestError("\(name) too long") }
       guard let object = document(text), case .object = object else { throw invalid }
       return object
     case .object?:
-      guard let value, value.text.utf8.count <= documentLimit else { throw RequestError("\(name) too long") }
+      guard let value, value.written.utf8.count <= documentLimit else { throw RequestError("\(name) too long") }
       return value
     default: throw invalid
     }
@@ -109,6 +110,6 @@ extension RegistryService {
 
   /// A document as it was stored.
   static func document(_ text: String) -> JSONValue? {
-    text.isEmpty ? nil : try? JSONParser.parse(Array(text.utf8), maximumDepth: 32)
+    text.isEmpty ? nil : try? JSONValue(parsing: Array(text.utf8), deepest: 32)
   }
 }

@@ -1,5 +1,6 @@
 // Trust between nodes and the handshake relay (wire/registry §2.5, §9.2).
 
+import JSON
 import Wire
 
 extension RegistryService {
@@ -86,7 +87,7 @@ extension RegistryService {
       }
       state.record(
         HandshakeRecord(sender: sender, target: target, justification: justification, at: now, state: .waiting))
-      return request.ok([("status", .string("delivered"))], notify: [target])
+      return request.ok([("status", .text("delivered"))], notify: [target])
     }
   }
 
@@ -95,18 +96,18 @@ extension RegistryService {
     signed(request, by: node, "poll_handshakes:\(node)", .registeredHost) { state, _ throws(RequestError) in
       let inbox = state.takeInbox(of: node)
       let requests = inbox.requests.map { record -> JSONValue in
-        .object([
-          .init("from_node_id", .number(record.sender)), .init("justification", .string(record.justification)),
-          .init("timestamp", .integer(record.at / 1000)),
+        .object(of: [
+          ("from_node_id", .whole(record.sender)), ("justification", .text(record.justification)),
+          ("timestamp", .integer(record.at / 1000)),
         ])
       }
       let responses = inbox.responses.map { record -> JSONValue in
-        .object([
-          .init("from_node_id", .number(record.peer)), .init("accept", .bool(record.isAccepted)),
-          .init("timestamp", .integer(record.at / 1000)),
+        .object(of: [
+          ("from_node_id", .whole(record.peer)), ("accept", .bool(record.isAccepted)),
+          ("timestamp", .integer(record.at / 1000)),
         ])
       }
-      return request.ok([("requests", .array(requests)), ("responses", .array(responses))])
+      return request.ok([("requests", .list(requests)), ("responses", .list(responses))])
     }
   }
 
@@ -117,7 +118,7 @@ extension RegistryService {
     let accepts = request.body.flag("accept")
     let now = now
     signed(request, by: node, "respond:\(node):\(peer)", .registeredHost) { state, _ throws(RequestError) in
-      let reply = [("accept", JSONValue.bool(accepts)), ("peer_id", .number(peer))]
+      let reply = [("accept", JSONValue.bool(accepts)), ("peer_id", .whole(peer))]
       guard var asked = state.handshakes[node]?[peer] else {
         throw RequestError("handshake request from node \(peer) not found")
       }

@@ -1,6 +1,7 @@
 // The registry itself: takes one request of one client, answers it once, after whatever it changed is on disk.
 // RegistryConnection calls `answer`; the requests are in the extensions.
 
+import JSON
 import Logging
 import NIOCore
 import Synchronization
@@ -14,8 +15,7 @@ struct Reply: Sendable {
 
   /// A success: the type is the request's with `_ok` appended.
   static func ok(_ request: String, _ members: [(String, JSONValue)] = [], notify: [UInt32] = []) -> Reply {
-    let type = JSONValue.Member("type", .string(request + "_ok"))
-    return Reply(value: .object([type] + members.map { .init($0.0, $0.1) }), notify: notify)
+    Reply(value: .object(of: [("type", .text(request + "_ok"))] + members), notify: notify)
   }
 }
 

@@ -1,5 +1,7 @@
 // Why a request is refused: the text that the client reads. Used by RegistryState and the requests.
 
+import JSON
+
 /// A refusal. Texts that official daemons act upon are `node not found` and `signature verification failed`
 /// (wire/registry §4.3); the rest is for people.
 struct RequestError: Error, Equatable {
@@ -30,7 +32,7 @@ struct RequestError: Error, Equatable {
     "cannot register: the node is connected from another address, try again when that connection is gone")
 
   var reply: JSONValue {
-    let nonce = nonce.map { [JSONValue.Member("nonce", .string($0))] } ?? []
-    return .object([.init("type", .string("error")), .init("error", .string(text))] + nonce)
+    let nonce: [(String, JSONValue)] = nonce.map { [("nonce", .text($0))] } ?? []
+    return .object(of: [("type", .text("error")), ("error", .text(text))] + nonce)
   }
 }

@@ -1,6 +1,7 @@
 // The status page on HTTP: /healthz, /api/public-stats, /metrics (wire/registry §7). Numbers only: no ids, names or
 // addresses. Made by RendezvousServer.
 
+import JSON
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -66,8 +67,8 @@ private final class StatusHandler: ChannelInboundHandler {
       body = #"{"status":"error","error":"only GET"}"#
     } else {
       switch path {
-      case "/healthz": body = service.health.text
-      case "/api/public-stats": body = service.publicStatistics.text
+      case "/healthz": body = service.health.written
+      case "/api/public-stats": body = service.publicStatistics.written
       case "/metrics":
         let format = Exposition.Format(accept: request.headers["Accept"].joined(separator: ","))
         type = format.contentType
@@ -95,22 +96,23 @@ extension RegistryService {
   private var uptime: Int64 { (now - startedAt) / 1000 }
 
   var health: JSONValue {
-    .object([
-      .init("status", .string("ok")), .init("version", .string(RendezvousServer.version)),
-      .init("uptime_seconds", .integer(uptime)), .init("nodes_online", .number(liveNodes.live)),
+    .object(of: [
+      ("status", .text("ok")), ("version", .text(RendezvousServer.version)),
+      ("uptime_seconds", .integer(uptime)), ("nodes_online", .whole(liveNodes.live)),
     ])
   }
 
   var publicStatistics: JSONValue {
     let nodes = liveNodes
-    return .object([
-      .init("server_time", .integer(now / 1000)), .init("uptime_seconds", .integer(uptime)),
-      .init("active_nodes", .number(nodes.live)), .init("total_nodes", .number(nodes.known)),
-      .init(
+    return .object(of: [
+      ("server_time", .integer(now / 1000)), ("uptime_seconds", .integer(uptime)),
+      ("active_nodes", .whole(nodes.live)), ("total_nodes", .whole(nodes.known)),
+      (
         "components",
-        .object([
-          .init("registry", .string("up")), .init("beacon", .string("up")), .init("dashboard", .string("up")),
-        ])),
+        .object(of: [
+          ("registry", .text("up")), ("beacon", .text("up")), ("dashboard", .text("up")),
+        ])
+      ),
     ])
   }
 }

@@ -47,7 +47,7 @@ package enum CompatAuthentication: Equatable, Sendable {
       value = .object(["type": .text("auth_challenge"), "nonce": .text(nonce), "ts": .integer(time)])
     case .reply(let node, let key, let signature):
       value = .object([
-        "type": .text("auth_reply"), "node_id": .id(node), "public_key": .text(Base64.encode(key.bytes)),
+        "type": .text("auth_reply"), "node_id": .whole(node), "public_key": .text(Base64.encode(key.bytes)),
         "sig": .text(Base64.encode(signature.bytes)),
       ])
     case .accepted: value = .object(["type": .text("auth_ok")])

@@ -1,7 +1,7 @@
 // What goes wrong on the way to a rendezvous by TLS on TCP 443. Thrown by everything in this room; shown by `status`,
 // `netcheck` and the log (docs/errors.md).
 
-package import Wire
+import Wire
 
 /// An error of the TLS transport. `code` is stable. No text of it ever holds a credential.
 package struct TransportError: ExplainedError, Equatable {
@@ -58,6 +58,7 @@ extension TransportError.Code {
     case .tlsUnreachable: "does the rendezvous serve TLS (--tls-certificate)? Is TCP 443 open, or only through a proxy?"
     case .tlsFailed: "is it the TLS port of a rendezvous, and no middlebox in between?"
     case .certificateUntrusted: "tls-ca-file, the package ca-certificates, and this machine's clock"
+    case .certificateExpired: "this machine's clock, or whoever runs the rendezvous renews its certificate"
     case .certificateNameMismatch: "rendezvous-tls has to name the host of the certificate"
     case .authoritiesUnusable: "tls-ca-file names a PEM file that the node's user can read"
     case .proxyUnreachable: "check the setting `proxy`, or HTTPS_PROXY"

@@ -26,6 +26,9 @@ struct JSONTests {
     arguments: [
       (" {\"a\" : [ 1 , 2.5e1, -0 ] }\n", JSONValue.object(["a": .list([.integer(1), .number(25), .integer(0)])])),
       ("\"\\u00e9\\ud83d\\ude00\\/\\b\"", .text("é😀/\u{8}")),
+      ("\"\\ud800\"", .text("\u{FFFD}")), ("\"\\ud800\\u0041\"", .text("\u{FFFD}A")),
+      ("\"\\udc00\"", .text("\u{FFFD}")),
+      ("\"\\ud83d\\ud83d\\ude00\"", .text("\u{FFFD}😀")), ("{\"a\":1,\"a\":2}", .object(["a": .integer(2)])),
       ("18446744073709551615", .number(18_446_744_073_709_551_616)),
     ])
   func otherWriters(text: String, value: JSONValue) throws {
@@ -36,7 +39,8 @@ struct JSONTests {
     "broken texts are refused",
     arguments: [
       "", " ", "{", "[1,]", "{\"a\":1,}", "{a:1}", "01", "1.", "-", "1e", "+1", ".5", "tru", "nul", "\"", "\"\\x\"",
-      "\"\\ud800\"", "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"\\u12g4\"", "\"\n\"", "1 2", "{} x", "NaN", "1e999",
+      "\"\\u12g4\"", "\"\n\"", "1 2", "{} x", "NaN", "1e999", "\"\\ud800\\u00\"", "\"\\ud800\\",
+      "1" + String(repeating: "0", count: 100),
       "[1 2]",
       "{\"a\" 1}", "{\"a\":1 \"b\":2}", "\u{FEFF}{}",
     ])
@@ -57,6 +61,9 @@ struct JSONTests {
     _ = try JSONValue(parsing: nested(JSONValue.deepest))
     #expect(throws: JSONFault.self) { try JSONValue(parsing: nested(JSONValue.deepest + 1)) }
     #expect(throws: JSONFault.self) { try JSONValue(parsing: [UInt8](repeating: UInt8(ascii: "["), count: 1 << 20)) }
+    _ = try JSONValue(parsing: nested(3), deepest: 3)
+    #expect(throws: JSONFault.self) { try JSONValue(parsing: nested(4), deepest: 3) }
+    #expect(throws: JSONFault.self) { try JSONValue(parsing: Array(#"{"a":{"a":{"a":{"a":1}}}}"#.utf8), deepest: 3) }
   }
 
   @Test(
@@ -95,7 +102,7 @@ struct JSONTests {
         bytes[index] = UInt8.random(in: 0...255, using: &generator)
       }
       if Bool.random(using: &generator) { bytes.removeLast(Int.random(in: 0..<bytes.count, using: &generator)) }
-      _ = try? JSONValue(parsing: bytes)
+      if let value = try? JSONValue(parsing: bytes) { #expect((try? JSONValue(parsing: value.encoded)) != nil) }
     }
   }
 }

@@ -105,7 +105,8 @@ struct DirectoryQueryTests {
       return [
         .reply(
           .object([
-            "type": .text("register_ok"), "node_id": .id(7), "address": .text("0:0000.0000.0007"), "nonce": .text("n"),
+            "type": .text("register_ok"), "node_id": .whole(7), "address": .text("0:0000.0000.0007"),
+            "nonce": .text("n"),
           ]))
       ]
     }

@@ -78,7 +78,7 @@ struct DirectoryTrustMessageTests {
       #expect(await peer.say(.request, to: node.directory, justification: "first") == nil)
       registry.follow { request in
         guard request.type == "poll_handshakes" else { return [.normal] }
-        let relayed: JSONValue = .object(["from_node_id": .id(9), "justification": .text("second")])
+        let relayed: JSONValue = .object(["from_node_id": .whole(9), "justification": .text("second")])
         return [
           .reply(.object(["type": .text("poll_handshakes_ok"), "requests": .list([relayed]), "responses": .list([])]))
         ]

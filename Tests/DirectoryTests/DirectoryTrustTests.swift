@@ -9,8 +9,8 @@ private func inbox(requests: [(UInt32, String)] = [], responses: [(UInt32, Bool)
   .reply(
     .object([
       "type": .text("poll_handshakes_ok"),
-      "requests": .list(requests.map { .object(["from_node_id": .id($0.0), "justification": .text($0.1)]) }),
-      "responses": .list(responses.map { .object(["from_node_id": .id($0.0), "accept": .bool($0.1)]) }),
+      "requests": .list(requests.map { .object(["from_node_id": .whole($0.0), "justification": .text($0.1)]) }),
+      "responses": .list(responses.map { .object(["from_node_id": .whole($0.0), "accept": .bool($0.1)]) }),
     ]))
 }
 

@@ -136,7 +136,7 @@ final class ScriptedRegistry: Sendable {
     switch request.type {
     case "register":
       let id = self.node(of: request)
-      members["node_id"] = .id(id)
+      members["node_id"] = .whole(id)
       members["address"] = .text("0:0000.\(hex(id >> 16)).\(hex(id & 0xFFFF))")
       members["observed_addr"] = .text("203.0.113.9:4000")
     case "lookup":

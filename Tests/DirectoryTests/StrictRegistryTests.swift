@@ -178,7 +178,7 @@ struct StrictRegistryTests {
         return [
           .reply(
             .object([
-              "type": .text("register_ok"), "node_id": .id(7), "address": .text("0:0000.0000.0007"),
+              "type": .text("register_ok"), "node_id": .whole(7), "address": .text("0:0000.0000.0007"),
               "nonce": .text(String(repeating: "n", count: 24)),
             ]))
         ]

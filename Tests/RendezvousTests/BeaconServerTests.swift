@@ -1,5 +1,6 @@
 // A beacon without a registry: who is let in, and what it does not do.
 
+import JSON
 import Logging
 import Session
 import Testing

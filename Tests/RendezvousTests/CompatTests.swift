@@ -1,5 +1,6 @@
 // Nodes without UDP: the TLS port with real TLS, a WebSocket as a way of the beacon, and clients that misbehave.
 
+import JSON
 import Foundation
 import Glibc
 import NIOCore
@@ -279,9 +280,9 @@ private final class Heard: Sendable {
       #expect(linkA.send(ByteBuffer(bytes: BeaconMessage.discover(node: x, key: nil).encoded())))
       _ = try await fromA.wait(rendezvous)
       let rotated = try client.signed(
-        "rotate_key", a, "rotate:\(x):\(other.key)", [("node_id", .number(x)), ("new_public_key", .string(other.key))])
+        "rotate_key", a, "rotate:\(x):\(other.key)", [("node_id", .whole(x)), ("new_public_key", .text(other.key))])
       #expect(rotated.id("node_id") == x)
-      let gone = try client.signed("deregister", b, "deregister:\(y)", [("node_id", .number(y))])
+      let gone = try client.signed("deregister", b, "deregister:\(y)", [("node_id", .whole(y))])
       #expect(gone.text("type") == "deregister_ok")
       for (link, heard, id) in [(linkA, fromA, x), (linkB, fromB, y)] {
         let before = heard.messages.count

@@ -1,5 +1,6 @@
 // lookup, resolve, resolve_hostname, names, visibility, tags, punch: who may see what.
 
+import JSON
 import Session
 import Testing
 import Wire
@@ -25,17 +26,17 @@ import Wire
       let hidden = try Party(rendezvous, "127.0.0.2")
       _ = try hidden.client.setHostname(hidden.node, hidden.id, "hidden")
       _ = try hidden.client.ask(
-        "create_network", [("name", "team"), ("admin_token", "operator"), ("node_id", .number(hidden.id))])
-      let reply = try rendezvous.connect(from: "127.0.0.3").ask("lookup", [("node_id", .number(hidden.id))])
+        "create_network", [("name", "team"), ("admin_token", "operator"), ("node_id", .whole(hidden.id))])
+      let reply = try rendezvous.connect(from: "127.0.0.3").ask("lookup", [("node_id", .whole(hidden.id))])
       #expect(reply.text("public_key") == hidden.node.key)
       #expect(reply["public"] == .bool(false))
-      #expect(reply["networks"] == .array([.integer(0)]))
+      #expect(reply["networks"] == .list([.integer(0)]))
       for member in ["hostname", "tags", "version", "last_seen_unix", "real_addr", "lan_addrs", "owner"] {
         #expect(reply[member] == nil, "\(member) is shown")
       }
       // Its own daemon learns its networks on a connection that has proven nothing.
-      let own = try rendezvous.connect(from: "127.0.0.2").ask("lookup", [("node_id", .number(hidden.id))])
-      #expect(own["networks"] == .array([.integer(0), .integer(1)]))
+      let own = try rendezvous.connect(from: "127.0.0.2").ask("lookup", [("node_id", .whole(hidden.id))])
+      #expect(own["networks"] == .list([.integer(0), .integer(1)]))
     }
   }
 
@@ -46,7 +47,7 @@ import Wire
       let other = try Party(rendezvous, "127.0.0.3")
       _ = try open.client.setPublic(open.node, open.id, true)
       _ = try open.client.setHostname(open.node, open.id, "open")
-      let reply = try rendezvous.connect(from: "127.0.0.4").ask("lookup", [("node_id", .number(open.id))])
+      let reply = try rendezvous.connect(from: "127.0.0.4").ask("lookup", [("node_id", .whole(open.id))])
       #expect(reply.text("real_addr") == "127.0.0.2:4000")
       #expect(reply.text("hostname") == "open")
       let resolved = try other.client.resolve(other.node, other.id, open.id)
@@ -71,7 +72,7 @@ import Wire
         let resolved = try party.client.resolve(party.node, party.id, hidden.id)
         let punch = try party.client.signed(
           "punch", party.node, "punch:\(party.id):\(hidden.id)",
-          [("requester_id", .number(party.id)), ("node_a", .number(party.id)), ("node_b", .number(hidden.id))])
+          [("requester_id", .whole(party.id)), ("node_a", .whole(party.id)), ("node_b", .whole(hidden.id))])
         return (
           name.id("node_id") == hidden.id, resolved.text("real_addr") == "127.0.0.2:4000",
           punch.text("node_b_addr") == "127.0.0.2:4000"
@@ -104,7 +105,7 @@ import Wire
       _ = try b.client.reportTrust(b.node, b.id, in: a.id)
       let fresh = try rendezvous.connect(from: "127.0.0.3")
       #expect(try fresh.ask("resolve_hostname", [("hostname", "agent-a")]).text("type") == "error")
-      let members: [(String, JSONValue)] = [("hostname", "agent-a"), ("requester_id", .number(b.id))]
+      let members: [(String, JSONValue)] = [("hostname", "agent-a"), ("requester_id", .whole(b.id))]
       let wrong = try fresh.signed("resolve_hostname", b.node, "resolve_hostname:\(b.id):agent-b", members)
       #expect(wrong.text("error") == "signature verification failed")
       let right = try fresh.signed("resolve_hostname", b.node, "resolve_hostname:\(b.id):agent-a", members)
@@ -188,12 +189,12 @@ import Wire
       let a = try Party(rendezvous, "127.0.0.2")
       func set(_ tags: [String]) throws -> JSONValue {
         try a.client.signed(
-          "set_tags", a.node, "set_tags:\(a.id)", [("node_id", .number(a.id)), ("tags", .strings(tags))])
+          "set_tags", a.node, "set_tags:\(a.id)", [("node_id", .whole(a.id)), ("tags", .list(of: tags))])
       }
       #expect(try set(["#swift", "swift", "llm-proxy"]).texts("tags") == ["swift", "llm-proxy"])
       #expect(try set((0..<11).map { "t\($0)" }).text("error").contains("invalid tags"))
       #expect(try set(["No"]).text("error").contains("invalid tags"))
-      let seen = try a.client.ask("lookup", [("node_id", .number(a.id))])
+      let seen = try a.client.ask("lookup", [("node_id", .whole(a.id))])
       #expect(seen.texts("tags") == ["swift", "llm-proxy"])
       #expect(try set([]).text("type") == "set_tags_ok")
     }
@@ -205,7 +206,7 @@ import Wire
       let a = try Party(rendezvous, "127.0.0.2")
       let other = try Party(rendezvous, "127.0.0.3")
       let given = ["8.8.8.8:1", "10.0.0.1:0", "127.0.0.1:5", "rubbish"] + (1...20).map { "192.168.1.\($0):4000" }
-      let reply = try a.client.register(a.node, listen: "0.0.0.0:4000", [("lan_addrs", .strings(given))])
+      let reply = try a.client.register(a.node, listen: "0.0.0.0:4000", [("lan_addrs", .list(of: given))])
       #expect(reply.id("node_id") == a.id)
       _ = try a.client.setPublic(a.node, a.id, true)
       let seen = try other.client.resolve(other.node, other.id, a.id)
@@ -221,7 +222,7 @@ import Wire
       let beacon = try BeaconSocket(rendezvous, from: "127.0.0.2")
       try beacon.discover(a.id)
       func seen(_ lan: [String]) throws -> JSONValue {
-        _ = try a.client.register(a.node, listen: "0.0.0.0:4000", [("lan_addrs", .strings(lan))])
+        _ = try a.client.register(a.node, listen: "0.0.0.0:4000", [("lan_addrs", .list(of: lan))])
         _ = try a.client.setPublic(a.node, a.id, true)
         return try other.client.resolve(other.node, other.id, a.id)
       }
@@ -251,8 +252,8 @@ import Wire
       $0.moreBeacons = ["203.0.113.6:9001", "[2001:db8::6]:9001"].compactMap { Endpoint($0) }
     } _: { rendezvous in
       let reply = try rendezvous.connect().ask("beacon_list")
-      #expect(reply["beacons"] == .array([]))
-      #expect(reply["more_beacons"] == .array([.string("203.0.113.6:9001"), .string("[2001:db8::6]:9001")]))
+      #expect(reply["beacons"] == .list([]))
+      #expect(reply["more_beacons"] == .list([.text("203.0.113.6:9001"), .text("[2001:db8::6]:9001")]))
     }
   }
 
@@ -263,13 +264,13 @@ import Wire
       for type in ["", "nonsense", "subscribe_replication", "beacon_register", "submit_badge", "get_audit_log"] {
         #expect(try client.ask(type).text("error") == "unknown message type")
       }
-      #expect(try client.ask(.object([.init("type", .integer(1))])).text("error") == "unknown message type")
-      #expect(try client.ask("beacon_list")["beacons"] == .array([]))
+      #expect(try client.ask(.object(of: [("type", .integer(1))])).text("error") == "unknown message type")
+      #expect(try client.ask("beacon_list")["beacons"] == .list([]))
       #expect(try client.ask("beacon_list")["more_beacons"] == nil)
       // Wrong types read as nothing.
       #expect(try client.ask("lookup", [("node_id", "1")]).text("error") == "node 0: node not found")
       #expect(try client.ask("lookup", [("node_id", .integer(-1))]).text("error") == "node 0: node not found")
-      #expect(try client.ask("lookup", [("node_id", .double(7.9))]).text("error") == "node 7: node not found")
+      #expect(try client.ask("lookup", [("node_id", .number(7.9))]).text("error") == "node 7: node not found")
     }
   }
 }

@@ -1,5 +1,6 @@
 // Frames that are too long, too slow, too deep or no frames; clients that do not read; random requests.
 
+import JSON
 import SeededRandom
 import Session
 import Testing
@@ -45,9 +46,9 @@ import Wire
       func nested(_ depth: Int) -> [UInt8] {
         Array((#"{"x":"# + String(repeating: "[", count: depth) + String(repeating: "]", count: depth) + "}").utf8)
       }
-      try client.send(RegistrySocket.frame(nested(64)))
+      try client.send(RegistrySocket.frame(nested(63)))
       #expect(try client.reply()?.text("error") == "unknown message type")
-      try client.send(RegistrySocket.frame(nested(65)))
+      try client.send(RegistrySocket.frame(nested(64)))
       #expect(try client.reply() == nil)
       let deep = try rendezvous.connect()
       try deep.send(RegistrySocket.frame([UInt8](repeating: UInt8(ascii: "["), count: 1 << 20)))
@@ -60,10 +61,10 @@ import Wire
     try await Rendezvous.running { rendezvous in
       let client = try rendezvous.connect()
       let ids = Array(1...200)
-      let requests = ids.map { JSONValue.object([.init("type", "lookup"), .init("node_id", .number($0))]) }
-      try client.send(requests.flatMap { RegistrySocket.frame($0.bytes) })
+      let requests = ids.map { JSONValue.object(of: [("type", "lookup"), ("node_id", .whole($0))]) }
+      try client.send(requests.flatMap { RegistrySocket.frame($0.encoded) })
       for id in ids { #expect(try client.reply()?.text("error") == "node \(id): node not found") }
-      for byte in RegistrySocket.frame(requests[0].bytes) { try client.send([byte]) }
+      for byte in RegistrySocket.frame(requests[0].encoded) { try client.send([byte]) }
       #expect(try client.reply()?.text("error") == "node 1: node not found")
     }
   }
@@ -163,7 +164,7 @@ import Wire
       $0.limits.lookupsPerSecond = 5
     } _: { rendezvous in
       let client = try rendezvous.connect()
-      let replies = try (0..<20).map { try client.ask("lookup", [("node_id", .number($0))]).text("error") }
+      let replies = try (0..<20).map { try client.ask("lookup", [("node_id", .whole($0))]).text("error") }
       #expect(replies.contains { $0.contains("rate limited") })
       #expect(replies[0].contains("not found"))
     }
@@ -196,23 +197,23 @@ import Wire
           case 0: .null
           case 1: .bool(Bool.random(using: &random))
           case 2: .integer(Int64.random(in: .min ... .max, using: &random))
-          case 3: .double(Double.random(in: -1e300...1e300, using: &random))
-          case 4: .number(id)
-          case 5: .string(node.key)
+          case 3: .number(Double.random(in: -1e300...1e300, using: &random))
+          case 4: .whole(id)
+          case 5: .text(node.key)
           case 6: node.sign("heartbeat:\(id)")
           case 7: "operator"
-          case 8: .string(String(repeating: "é\"\\\u{0}", count: Int.random(in: 0..<50, using: &random)))
-          case 9 where depth < 4: .array((0..<3).map { _ in value(depth + 1) })
-          case 10 where depth < 4: .object([.init("x", value(depth + 1))])
+          case 8: .text(String(repeating: "é\"\\\u{0}", count: Int.random(in: 0..<50, using: &random)))
+          case 9 where depth < 4: .list((0..<3).map { _ in value(depth + 1) })
+          case 10 where depth < 4: .object(of: [("x", value(depth + 1))])
           default: .integer(1)
           }
         }
         for _ in 0..<400 {
-          var members: [JSONValue.Member] = [.init("type", .string(types.randomElement(using: &random) ?? ""))]
+          var members: [(String, JSONValue)] = [("type", .text(types.randomElement(using: &random) ?? ""))]
           for _ in 0..<Int.random(in: 0..<8, using: &random) {
-            members.append(.init(names.randomElement(using: &random) ?? "", value(0)))
+            members.append((names.randomElement(using: &random) ?? "", value(0)))
           }
-          let reply = try client.ask(.object(members))
+          let reply = try client.ask(.object(of: members))
           let type = reply.text("type")
           #expect(type == "error" || type.hasSuffix("_ok"), "seed \(seed)")
         }

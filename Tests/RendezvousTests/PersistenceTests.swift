@@ -1,5 +1,6 @@
 // What survives a restart, a kill, and the loss of the database.
 
+import JSON
 import Foundation
 import Session
 import Testing
@@ -34,7 +35,7 @@ import Wire
       let (x, y) = (try client.enroll(a, listen: "127.0.0.1:4001"), try client.enroll(b))
       _ = try client.setHostname(a, x, "agent-a")
       _ = try client.setPublic(b, y, true)
-      _ = try client.signed("set_tags", a, "set_tags:\(x)", [("node_id", .number(x)), ("tags", .strings(["swift"]))])
+      _ = try client.signed("set_tags", a, "set_tags:\(x)", [("node_id", .whole(x)), ("tags", .list(of: ["swift"]))])
       _ = try client.ask("create_network", [("name", "team"), ("join_rule", "open"), ("admin_token", "operator")])
       _ = try client.join(a, x, 1)
       _ = try client.requestHandshake(a, x, to: y, "please")
@@ -42,19 +43,19 @@ import Wire
       let second = try await Rendezvous.start(in: copy)
       let again = try second.connect()
       #expect(try again.heartbeat(a, x).text("type") == "heartbeat_ok")
-      let own = try again.ask("lookup", [("node_id", .number(x))])
-      #expect(own["networks"] == .array([.integer(0), .integer(1)]))
+      let own = try again.ask("lookup", [("node_id", .whole(x))])
+      #expect(own["networks"] == .list([.integer(0), .integer(1)]))
       #expect(own.text("hostname") == "agent-a")
       #expect(own.texts("tags") == ["swift"])
-      #expect(try again.ask("lookup", [("node_id", .number(y))]).flag("public"))
+      #expect(try again.ask("lookup", [("node_id", .whole(y))]).flag("public"))
       let inbox = try again.poll(b, y)
-      #expect(inbox["requests"]?.text.contains("please") == true)
+      #expect(inbox["requests"]?.written.contains("please") == true)
       #expect(try again.respond(b, y, to: x, accept: true).text("type") == "respond_handshake_ok")
       #expect(try again.resolve(b, y, x).text("real_addr") == "127.0.0.1:4001")
       let third = try await Rendezvous.start(in: try snapshot(second))
       let last = try third.connect()
       #expect(try last.resolve(b, y, x).text("real_addr") == "127.0.0.1:4001")
-      #expect(try last.poll(a, x)["responses"]?.text.contains("true") == true)
+      #expect(try last.poll(a, x)["responses"]?.written.contains("true") == true)
       await second.remove()
       await third.remove()
     }
@@ -71,7 +72,7 @@ import Wire
       try disk.execute("CREATE TRIGGER full BEFORE INSERT ON trust BEGIN SELECT RAISE(ABORT, 'disk full'); END")
       #expect(try client.reportTrust(a, x, in: y).text("error").contains("cannot store"))
       #expect(rendezvous.count(.commitsFailed) == 1)
-      let question: [(String, JSONValue)] = [("node_id", .number(x)), ("peer_id", .number(y))]
+      let question: [(String, JSONValue)] = [("node_id", .whole(x)), ("peer_id", .whole(y))]
       #expect(try client.ask("check_trust", question)["trusted"] == .bool(false))
       #expect(try client.heartbeat(a, x).text("type") == "heartbeat_ok")
       try disk.execute("DROP TRIGGER full")
@@ -164,12 +165,12 @@ import Wire
     await first.remove()
     try await Rendezvous.running(Self.colliding) { rendezvous in
       let client = try rendezvous.connect()
-      #expect(try client.register(b, [("node_id", .number(y))]).id("node_id") == y)
-      #expect(try client.register(a, [("node_id", .number(x))]).id("node_id") == x)
-      let thief = try client.register(TestNode(), [("node_id", .number(x))])
+      #expect(try client.register(b, [("node_id", .whole(y))]).id("node_id") == y)
+      #expect(try client.register(a, [("node_id", .whole(x))]).id("node_id") == x)
+      let thief = try client.register(TestNode(), [("node_id", .whole(x))])
       #expect(thief.id("node_id") == y + 1)
       let far: UInt32 = 0x5000_1000
-      #expect(try client.register(TestNode(), [("node_id", .number(far))]).id("node_id") == y + 2)
+      #expect(try client.register(TestNode(), [("node_id", .whole(far))]).id("node_id") == y + 2)
       #expect(try client.register(TestNode(), [("node_id", .integer(20_000))]).id("node_id") == y + 3)
     }
   }
@@ -180,7 +181,7 @@ import Wire
     let (old, new) = (TestNode(), TestNode())
     let client = try rendezvous.connect()
     let id = try client.enroll(old)
-    let members: [(String, JSONValue)] = [("node_id", .number(id)), ("new_public_key", .string(new.key))]
+    let members: [(String, JSONValue)] = [("node_id", .whole(id)), ("new_public_key", .text(new.key))]
     #expect(try client.signed("rotate_key", old, "rotate:\(id):\(new.key)", members).text("type") == "rotate_key_ok")
     await rendezvous.server.shutdown()
     try removeDatabase(rendezvous.directory)

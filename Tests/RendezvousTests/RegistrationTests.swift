@@ -1,5 +1,6 @@
 // register, heartbeat, deregister, rotate_key, get_key_info against a server on loopback.
 
+import JSON
 import Session
 import Testing
 import Wire
@@ -41,7 +42,7 @@ import Wire
     try await Rendezvous.running { rendezvous in
       let node = TestNode()
       let client = try rendezvous.connect()
-      let base: [(String, JSONValue)] = [("listen_addr", "127.0.0.1:4000"), ("public_key", .string(node.key))]
+      let base: [(String, JSONValue)] = [("listen_addr", "127.0.0.1:4000"), ("public_key", .text(node.key))]
       #expect(try client.ask("register", base).text("error") == "signature required")
       let stranger = TestNode().sign("register:127.0.0.1:4000:\(node.key)")
       let refused = try client.ask("register", base + [("signature", stranger)])
@@ -50,7 +51,7 @@ import Wire
       #expect(
         try client.ask("register", base + [("signature", other)]).text("error") == "signature verification failed")
       for key in ["", "AAAA", String(repeating: "A", count: 44), String(repeating: "!", count: 44)] {
-        let reply = try client.ask("register", [("public_key", .string(key)), ("signature", node.sign("x"))])
+        let reply = try client.ask("register", [("public_key", .text(key)), ("signature", node.sign("x"))])
         #expect(reply.text("error") == "invalid public key")
       }
       // pilotctl's own register sends neither key nor signature.
@@ -80,7 +81,7 @@ import Wire
       let id = try client.enroll(node)
       #expect(try client.heartbeat(node, 77).text("error").contains("node not found"))
       #expect(try client.heartbeat(TestNode(), id).text("error") == "signature verification failed")
-      let unsigned = try client.ask("heartbeat", [("node_id", .number(id))])
+      let unsigned = try client.ask("heartbeat", [("node_id", .whole(id))])
       #expect(unsigned.text("error") == "signature required")
     }
   }
@@ -126,7 +127,7 @@ import Wire
       let id = try client.enroll(node)
       let otherID = try client.enroll(other)
       #expect(try client.setHostname(node, id, "agent-a").text("type") == "set_hostname_ok")
-      let members: [(String, JSONValue)] = [("node_id", .number(id))]
+      let members: [(String, JSONValue)] = [("node_id", .whole(id))]
       #expect(try client.signed("deregister", other, "deregister:\(id)", members).text("type") == "error")
       #expect(try client.signed("deregister", node, "deregister:\(id)", members).text("type") == "deregister_ok")
       #expect(try client.heartbeat(node, id).text("error").contains("node not found"))
@@ -147,7 +148,7 @@ import Wire
       let strangerID = try client.enroll(stranger)
       func rotate(_ node: TestNode, to key: String) throws -> JSONValue {
         try client.signed(
-          "rotate_key", node, "rotate:\(id):\(key)", [("node_id", .number(id)), ("new_public_key", .string(key))])
+          "rotate_key", node, "rotate:\(id):\(key)", [("node_id", .whole(id)), ("new_public_key", .text(key))])
       }
       #expect(try rotate(stranger, to: new.key).text("error") == "signature verification failed")
       #expect(try rotate(old, to: stranger.key).text("error").contains("already"))
@@ -157,7 +158,7 @@ import Wire
       #expect(try client.heartbeat(old, id).text("error") == "signature verification failed")
       #expect(try client.heartbeat(new, id).text("type") == "heartbeat_ok")
       #expect(try client.enroll(new) == id)
-      let info = try client.ask("get_key_info", [("node_id", .number(id))])
+      let info = try client.ask("get_key_info", [("node_id", .whole(id))])
       #expect(info["rotate_count"] == .integer(1))
       #expect(info.text("rotated_at").hasSuffix("Z"))
       // The old key comes back as somebody else.
@@ -182,7 +183,7 @@ import Wire
       #expect(try client.heartbeat(node, id).text("type") == "heartbeat_ok")
       clock.advance(seconds: 1801)
       let otherID = try client.enroll(other)
-      #expect(try client.ask("lookup", [("node_id", .number(id))]).text("error").contains("node not found"))
+      #expect(try client.ask("lookup", [("node_id", .whole(id))]).text("error").contains("node not found"))
       #expect(try client.resolve(other, otherID, id).text("error").contains("node not found"))
       #expect(try client.ask("resolve_hostname", [("hostname", "agent-a")]).text("error").contains("not found"))
       #expect(try client.setHostname(other, otherID, "agent-a").text("error").contains("already in use"))
@@ -190,7 +191,7 @@ import Wire
       let reply = try client.register(node)
       #expect(reply.id("node_id") == id)
       #expect(reply.text("hostname") == "agent-a")
-      #expect(try client.ask("lookup", [("node_id", .number(id))]).flag("public") == false)
+      #expect(try client.ask("lookup", [("node_id", .whole(id))]).flag("public") == false)
       clock.advance(seconds: 86_401)
       #expect(try client.enroll(other) == otherID)
       #expect(try client.setHostname(other, otherID, "agent-a").text("type") == "set_hostname_ok")

@@ -1,5 +1,6 @@
 // Recorded requests, sent again from elsewhere: what a connected node, and a node that signs nonces, is safe from.
 
+import JSON
 import Session
 import Testing
 import Wire
@@ -12,10 +13,10 @@ import Wire
     try socket.ask(
       "prove_key",
       [
-        ("public_key", .string(node.key)), ("nonce", .string(nonce)),
+        ("public_key", .text(node.key)), ("nonce", .text(nonce)),
         ("signature", node.sign("prove_key:\(nonce):\(node.key)")),
       ]
-    ).text
+    ).written
   }
 
   @Test(
@@ -46,11 +47,11 @@ import Wire
       let id = try #require(try home?.enroll(node))
       let away = try rendezvous.connect(from: "127.0.0.3")
       let text = "register:127.0.0.1:4000:\(node.key)"
-      let request: JSONValue = .object([
-        .init("type", "register"), .init("listen_addr", "127.0.0.1:4000"), .init("public_key", .string(node.key)),
-        .init("signature", node.sign(text)),
+      let request: JSONValue = .object(of: [
+        ("type", "register"), ("listen_addr", "127.0.0.1:4000"), ("public_key", .text(node.key)),
+        ("signature", node.sign(text)),
       ])
-      try away.send(RegistrySocket.frame(request.bytes))
+      try away.send(RegistrySocket.frame(request.encoded))
       #expect(try rendezvous.connect(from: "127.0.0.3").ask("list_networks").text("type") == "list_networks_ok")
       home = nil
       #expect(try away.reply()?.id("node_id") == id)
@@ -79,7 +80,7 @@ import Wire
       #expect(try found(thief))
       let key = TestNode()
       let rotated = try thief.signed(
-        "rotate_key", a, "rotate:\(x):\(key.key)", [("node_id", .number(x)), ("new_public_key", .string(key.key))])
+        "rotate_key", a, "rotate:\(x):\(key.key)", [("node_id", .whole(x)), ("new_public_key", .text(key.key))])
       #expect(rotated.text("type") == "rotate_key_ok")
       #expect(try !found(thief), "the old key is dead at once")
     }
@@ -136,7 +137,7 @@ import Wire
     #expect(refused.text("error").contains("nonce"))
     #expect(try prove(node, away, refused.text("nonce")).contains("prove_key_ok"))
     #expect(try away.register(node).id("node_id") == id)
-    let gone = try away.signed("deregister", node, "deregister:\(id)", [("node_id", .number(id))])
+    let gone = try away.signed("deregister", node, "deregister:\(id)", [("node_id", .whole(id))])
     #expect(gone.text("type") == "deregister_ok")
     #expect(try again.connect(from: "127.0.0.4").register(node).id("node_id") == id)
     await again.remove()

@@ -1,5 +1,6 @@
 // A rendezvous on loopback and plain sockets that talk to it. Used by all tests of this target.
 
+import JSON
 import Foundation
 import Glibc
 import Logging
@@ -98,7 +99,7 @@ final class TestNode: Sendable {
 
   var key: String { Data(identity.publicKey.bytes).base64EncodedString() }
   func sign(_ text: String) -> JSONValue {
-    .string(Data(identity.sign(Array(text.utf8)).bytes).base64EncodedString())
+    .text(Data(identity.sign(Array(text.utf8)).bytes).base64EncodedString())
   }
 }
 
@@ -175,7 +176,7 @@ final class RegistrySocket: Sendable {
     guard let head = try read(4) else { return nil }
     let length = head.reduce(0) { $0 << 8 | Int($1) }
     guard let body = try read(length) else { return nil }
-    return try JSONParser.parse(body, maximumDepth: 64)
+    return try JSONValue(parsing: body, deepest: 64)
   }
 
   /// Waits until one of the sockets has something to read, be it the end, and says which; nil after five seconds.
@@ -186,18 +187,18 @@ final class RegistrySocket: Sendable {
   }
 
   func ask(_ request: JSONValue) throws -> JSONValue {
-    try send(Self.frame(request.bytes))
+    try send(Self.frame(request.encoded))
     return try #require(try reply(), "the server closed the connection")
   }
 
   /// Sends a request as it stands, as a recorded one, and returns the text of the reply.
-  func ask(bytes text: String) throws -> String {
+  func ask(bytes text: String) throws -> ReplyText {
     try send(Self.frame(Array(text.utf8)))
-    return try #require(try reply(), "the server closed the connection").text
+    return try #require(try reply(), "the server closed the connection").asText
   }
 
   func ask(_ type: String, _ members: [(String, JSONValue)] = []) throws -> JSONValue {
-    try ask(.object([.init("type", .string(type))] + members.map { .init($0.0, $0.1) }))
+    try ask(.object(of: [("type", .text(type))] + members))
   }
 
   // MARK: What nodes ask
@@ -208,7 +209,7 @@ final class RegistrySocket: Sendable {
     try ask(
       "register",
       [
-        ("listen_addr", .string(listen)), ("owner", "test@example.com"), ("public_key", .string(node.key)),
+        ("listen_addr", .text(listen)), ("owner", "test@example.com"), ("public_key", .text(node.key)),
         ("version", "1.18.0"), ("signature", node.sign("register:\(listen):\(node.key)")),
       ] + more)
   }
@@ -216,7 +217,7 @@ final class RegistrySocket: Sendable {
   /// Registers and returns the id.
   func enroll(_ node: TestNode, listen: String = "127.0.0.1:4000") throws -> UInt32 {
     let reply = try register(node, listen: listen)
-    try #require(reply.text("type") == "register_ok", "\(reply.text)")
+    try #require(reply.text("type") == "register_ok", "\(reply.written)")
     return reply.id("node_id")
   }
 
@@ -227,56 +228,71 @@ final class RegistrySocket: Sendable {
   }
 
   func heartbeat(_ node: TestNode, _ id: UInt32) throws -> JSONValue {
-    try signed("heartbeat", node, "heartbeat:\(id)", [("node_id", .number(id))])
+    try signed("heartbeat", node, "heartbeat:\(id)", [("node_id", .whole(id))])
   }
 
   func setHostname(_ node: TestNode, _ id: UInt32, _ name: String) throws -> JSONValue {
-    try signed("set_hostname", node, "set_hostname:\(id)", [("node_id", .number(id)), ("hostname", .string(name))])
+    try signed("set_hostname", node, "set_hostname:\(id)", [("node_id", .whole(id)), ("hostname", .text(name))])
   }
 
   func setPublic(_ node: TestNode, _ id: UInt32, _ isPublic: Bool) throws -> JSONValue {
     try signed(
-      "set_visibility", node, "set_visibility:\(id)", [("node_id", .number(id)), ("public", .bool(isPublic))])
+      "set_visibility", node, "set_visibility:\(id)", [("node_id", .whole(id)), ("public", .bool(isPublic))])
   }
 
   func resolve(_ node: TestNode, _ id: UInt32, _ target: UInt32) throws -> JSONValue {
     try signed(
-      "resolve", node, "resolve:\(id):\(target)", [("requester_id", .number(id)), ("node_id", .number(target))])
+      "resolve", node, "resolve:\(id):\(target)", [("requester_id", .whole(id)), ("node_id", .whole(target))])
   }
 
   func reportTrust(_ node: TestNode, _ id: UInt32, in peer: UInt32) throws -> JSONValue {
     try signed(
-      "report_trust", node, "report_trust:\(id):\(peer)", [("node_id", .number(id)), ("peer_id", .number(peer))])
+      "report_trust", node, "report_trust:\(id):\(peer)", [("node_id", .whole(id)), ("peer_id", .whole(peer))])
   }
 
   func requestHandshake(_ node: TestNode, _ id: UInt32, to peer: UInt32, _ why: String = "hi") throws -> JSONValue {
     try signed(
       "request_handshake", node, "handshake:\(id):\(peer)",
-      [("from_node_id", .number(id)), ("to_node_id", .number(peer)), ("justification", .string(why))])
+      [("from_node_id", .whole(id)), ("to_node_id", .whole(peer)), ("justification", .text(why))])
   }
 
   func poll(_ node: TestNode, _ id: UInt32) throws -> JSONValue {
-    try signed("poll_handshakes", node, "poll_handshakes:\(id)", [("node_id", .number(id))])
+    try signed("poll_handshakes", node, "poll_handshakes:\(id)", [("node_id", .whole(id))])
   }
 
   func respond(_ node: TestNode, _ id: UInt32, to peer: UInt32, accept: Bool) throws -> JSONValue {
     try signed(
       "respond_handshake", node, "respond:\(id):\(peer)",
-      [("node_id", .number(id)), ("peer_id", .number(peer)), ("accept", .bool(accept))])
+      [("node_id", .whole(id)), ("peer_id", .whole(peer)), ("accept", .bool(accept))])
   }
 
   func join(_ node: TestNode, _ id: UInt32, _ network: UInt16, token: String = "") throws -> JSONValue {
     try signed(
       "join_network", node, "join_network:\(id):\(network)",
       [
-        ("node_id", .number(id)), ("network_id", .number(network)), ("token", .string(token)),
+        ("node_id", .whole(id)), ("network_id", .whole(network)), ("token", .text(token)),
         ("inviter_id", .integer(0)),
       ])
   }
 }
 
+/// A reply that is compared with a recorded text, in whatever order that has its members.
+struct ReplyText {
+  var value: JSONValue
+
+  func contains(_ text: String) -> Bool { value.written.contains(text) }
+
+  static func == (reply: ReplyText, text: String) -> Bool {
+    (try? JSONValue(parsing: Array(text.utf8))) == reply.value
+  }
+}
+
+extension JSONValue {
+  var asText: ReplyText { ReplyText(value: self) }
+}
+
 extension JSONValue: ExpressibleByStringLiteral {
-  public init(stringLiteral value: String) { self = .string(value) }
+  public init(stringLiteral value: String) { self = .text(value) }
 }
 
 /// One UDP socket that speaks to the beacon.

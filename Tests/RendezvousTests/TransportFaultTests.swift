@@ -1,6 +1,7 @@
 // Whom a node may meet on its way to a rendezvous by TLS: proxies and servers that are slow, mute, hostile or mistaken,
 // and certificates that are no good. Each is a clear error in bounded time, and costs the other end one connection.
 
+import JSON
 import Foundation
 import Glibc
 import NIOCore
