@@ -151,8 +151,8 @@ install_packages() {
       did "$package $version is installed"
     else
       did "installing $package $version"
-      # A program that runs is the old one.
-      changed=true
+      # Without systemd the program that runs is still the old one; with it, an upgrade has restarted it.
+      has_systemd || changed=true
       missing="$missing $work/$file"
     fi
   done

@@ -36,7 +36,7 @@ struct Trust: ParsableCommand {
       ) { data in
         data.string("state") == "trusted"
           ? "\(data.string("address")) is trusted"
-          : "asked \(data.string("address")); its operator approves with `pilot-tun trust approve`"
+          : "asked \(data.string("address")); its operator approves with: pilot-tun trust approve \(data.string("own_address"))"
       }
     }
   }

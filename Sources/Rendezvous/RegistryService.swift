@@ -149,6 +149,13 @@ final class RegistryService: Sendable {
       for network in configuration.networks { try state.ensure(network, now: now) }
       let changes = state.takeChanges()
       if !changes.isEmpty { try store.apply(changes) }
+      // Nodes name a network by its number, which is given here.
+      for configured in configuration.networks {
+        guard let network = state.networks.values.first(where: { $0.name == configured.name }) else { continue }
+        logger.info(
+          "network",
+          metadata: ["number": "\(network.id)", "name": "\(network.name)", "rule": "\(network.rule.rawValue)"])
+      }
     }
   }
 

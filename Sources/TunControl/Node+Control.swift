@@ -48,7 +48,9 @@ extension Node: ControlService {
     case .trustRequest:
       let address = try await address(of: arguments)
       try await directory.requestTrust(address.node, justification: arguments.string("reason"))
-      return await trustAnswer(address)
+      // The peer's operator does not see our name until then.
+      let own = node.map { PilotAddress(network: 0, node: $0).description }
+      return await trustAnswer(address).adding(["own_address": JSONValue(own)])
     case .trustApprove:
       let address = try await address(of: arguments)
       await waitForRequest(of: address.node)
@@ -128,7 +130,8 @@ extension Node: ControlService {
     }
     return ControlError(
       "not_found", "no node is called \(name)",
-      hint: "names of private nodes are shown to nodes they trust: ask by address with `pilot-tun trust request`")
+      hint: "names of private nodes are shown only to nodes they trust; use its address: `pilot-tun status` there, or "
+        + "`pilot-tun trust pending` if it asked for trust")
   }
 
   // MARK: Trust

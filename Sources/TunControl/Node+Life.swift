@@ -46,7 +46,7 @@ extension Node {
     nextSurvey = Clock.now() + Self.surveyInterval
     nextDiscover = Clock.now() + discoverInterval
     arm()
-    if isResumed, let node { Task { await tellHost(node) } }
+    if isResumed, let node { hostTold = Task { await tellHost(node) } }
 
     var reason: String?
     for await stop in stops {
@@ -129,6 +129,7 @@ extension Node {
     case .registered(let node, _, let networks): await settle(node: node, networks: networks)
     case .stateChanged(let state):
       directoryState = state
+      await hostTold?.value
       becomeReady()
       tellStatus()
       if case .connected = state {
@@ -191,7 +192,10 @@ extension Node {
     for peer in peers.values { refreshRecord(of: peer.node) }
     steer(.registered)
     await startStub()
-    if tellsHost { await tellHost(node) }
+    if tellsHost {
+      await hostTold?.value
+      await tellHost(node)
+    }
     becomeReady()
   }
 

@@ -66,6 +66,8 @@ package actor Node {
   nonisolated let hostNames: HostNames
   /// Why the node could not start: no threads, or the operator insisted on a way to resolve names that does not work.
   var failure: ControlError?
+  /// With the address of the last run: ends when programs were shown to find names. The node is not ready before.
+  var hostTold: Task<Void, Never>?
   var isReady = false
   /// The service manager was told that the start is over.
   var isStarted = false

@@ -26,7 +26,7 @@ extension Setting {
         rawValue, .path, value: "path, at most 90 bytes", standard: "none",
         summary: "Also serve official clients (pilotctl, Python SDK) on this socket.",
         meaning: "also serve official clients there: `pilotctl`, the Python SDK ([interop.md](interop.md))",
-        example: #""/tmp/pilot.sock""#)
+        example: #""/run/pilot-tun/pilot.sock""#)
     case .inbox:
       SettingDeclaration(
         rawValue, .path, value: "path, or `off`",

@@ -157,6 +157,27 @@ extension KernelTests {
       }
     }
 
+    @Test("a node that goes on where it was is ready when its names were tried, without a rendezvous, too")
+    func readyAfterNames() throws {
+      try Fleet.with { fleet in
+        let room = try ResolvedRoom(fleet, "alpha")
+        try room.startResolved()
+        try room.node.start()
+        fleet.killRendezvous()
+        room.node.program?.end(SIGTERM)
+        try room.node.start()
+        #expect(try room.names()["proof"]["ok"].isTrue)
+        // So slow that nothing but waiting helps.
+        room.node.program?.end(SIGTERM)
+        room.freezeResolved()
+        try room.node.start()
+        let names = try room.names()
+        #expect(names["state"].text == "failed" && !names["proof"].isMissing, "\(names)")
+        room.node.program?.end(SIGTERM)
+        room.killResolved()
+      }
+    }
+
     @Test("a node that insists on resolved fails without it, and leaves nothing")
     func insists() throws {
       try Fleet.with { fleet in

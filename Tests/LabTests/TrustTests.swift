@@ -17,7 +17,8 @@ extension KernelTests {
         #expect(why.contains("without mutual trust"), "status says why: \(why)")
         #expect(try alpha.drops("destination-prohibited") > 0)
 
-        try alpha.tun("trust", "request", beta.address, "a test").orThrow()
+        let asked = try alpha.tun("trust", "request", beta.address, "a test").orThrow().output
+        #expect(asked.contains("pilot-tun trust approve \(alpha.address)"), "to be passed on: \(asked)")
         let pending = try eventually("the request arrives", within: 15) {
           let pending = try beta.tun("trust", "pending").orThrow().output
           return pending.contains("a test") ? pending : nil
@@ -36,6 +37,39 @@ extension KernelTests {
         let revoked = try alpha.run(["ping", "-c", "3", "-i", "0.3", "-W", "2", beta.ipv6])
         #expect(revoked.output.contains("Administratively prohibited"), "\(revoked)")
         #expect(revoked.output.contains(" 0 received"), "it stays so: \(revoked)")
+      }
+    }
+
+    @Test("two nodes are introduced by the lines of docs/getting-started.md, and find each other by name from then on")
+    func introducedAsDocumented() throws {
+      try Fleet.with { fleet in
+        let hub = try fleet.node("hub", [])
+        let papers = try fleet.node("papers", [])
+        let byName = try papers.tun("trust", "request", "hub")
+        #expect(
+          byName.status == 1 && byName.errors.contains("use its address"), "strangers do not see names: \(byName)")
+
+        let page = try String(
+          contentsOf: URL(filePath: #filePath).deletingLastPathComponent().appending(
+            path: "../../docs/getting-started.md"), encoding: .utf8)
+        let section = try #require(page.components(separatedBy: "## 3. Introduce them").dropFirst().first)
+        let lines = section.components(separatedBy: "```").dropFirst().first?.split(separator: "\n") ?? []
+        #expect(lines.count == 4)
+        for line in lines {
+          let (prompt, command) = try #require(line.firstIndex(of: "$").map { (line[..<$0], line[$0...].dropFirst()) })
+          // What stands in quotes is one word; what comes after `#` is said to the reader.
+          let words = command.split(separator: "#")[0].components(separatedBy: "\"").enumerated().flatMap {
+            $0 % 2 == 1 ? [$1] : $1.split(separator: " ").map(String.init)
+          }.map { ["0:0000.23C4.55F0": hub.address, "0:0000.1A2B.3C4D": papers.address][$0] ?? $0 }
+          #expect(words.first == "pilot-tun")
+          let node = prompt == "hub" ? hub : papers
+          try node.namespace.run(
+            [Tools.tun] + words.dropFirst(), environment: ["PILOT_TUN_CONTROL_SOCKET": node.socket], within: 30
+          ).orThrow()
+        }
+        _ = try eventually("it answers by name", within: 10) { try papers.tun("ping", "hub").isSuccess ? true : nil }
+        try hub.waitForPing("papers.pilot")
+        try papers.waitForPing("hub.pilot")
       }
     }
 
