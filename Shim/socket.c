@@ -123,6 +123,32 @@ int32_t pt_socket_error(int32_t fd) {
     return -error;
 }
 
+int32_t pt_source_address(const uint8_t address[16], uint16_t port, uint8_t source[16]) {
+    struct sockaddr_in6 v6 = address_of(address, port);
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    memcpy(&v4.sin_addr, address + 12, 4);
+    struct sockaddr *name = (struct sockaddr *)&v6;
+    socklen_t length = sizeof v6;
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 && IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+        // A kernel without IPv6.
+        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        name = (struct sockaddr *)&v4;
+        length = sizeof v4;
+    }
+    if (fd < 0) return -errno;
+    int32_t result = connect(fd, name, length) < 0 || getsockname(fd, name, &length) < 0 ? -errno : 0;
+    close(fd);
+    if (result < 0) return result;
+    if (name->sa_family == AF_INET6) {
+        memcpy(source, &v6.sin6_addr, 16);
+    } else {
+        memcpy(source, address, 12);
+        memcpy(source + 12, &v4.sin_addr, 4);
+    }
+    return 0;
+}
+
 int64_t pt_socket_send(int32_t fd, const void *bytes, size_t length) {
     ssize_t count;
     do {

@@ -40,6 +40,8 @@ int32_t pt_tcp_connect(int32_t fd, const uint8_t address[16], uint16_t port);
 void pt_tcp_abort(int32_t fd);
 // SO_ERROR, which it clears: 0 or -errno.
 int32_t pt_socket_error(int32_t fd);
+// Our own address, as the kernel would take it towards another (IPv4 as ::ffff:a.b.c.d). Nothing is sent. 0 or -errno.
+int32_t pt_source_address(const uint8_t address[16], uint16_t port, uint8_t source[16]);
 // Bytes sent or received (0: end of file), or -errno. Never raises SIGPIPE.
 int64_t pt_socket_send(int32_t fd, const void *bytes, size_t length);
 int64_t pt_socket_receive(int32_t fd, void *bytes, size_t length);

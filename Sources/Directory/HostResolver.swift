@@ -43,15 +43,9 @@ package enum HostResolver {
     var addresses: [IPv6Address] = []
     var entry = list
     while let current = entry {
-      // SAFETY: getaddrinfo fills ai_addr with the structure that ai_family names.
-      if current.pointee.ai_family == AF_INET, let raw = UnsafeRawPointer(current.pointee.ai_addr) {
-        let v4 = raw.load(as: sockaddr_in.self).sin_addr.s_addr
-        addresses.append(IPv6Address(mappedIPv4: UInt32(bigEndian: v4)))
-      } else if current.pointee.ai_family == AF_INET6, let raw = UnsafeRawPointer(current.pointee.ai_addr) {
-        let v6 = raw.load(as: sockaddr_in6.self).sin6_addr
-        withUnsafeBytes(of: v6) { bytes in
-          if let base = bytes.baseAddress { addresses.append(IPv6Address(base, at: 0)) }
-        }
+      // SAFETY: getaddrinfo fills ai_addr with the structure that its family names.
+      if let raw = UnsafeRawPointer(current.pointee.ai_addr), let address = IPv6Address(socketAddress: raw) {
+        addresses.append(address)
       }
       entry = current.pointee.ai_next
     }

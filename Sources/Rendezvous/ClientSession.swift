@@ -109,14 +109,8 @@ extension Endpoint {
   init?(_ address: SocketAddress?) {
     guard let address, let port = address.port, let port = UInt16(exactly: port) else { return nil }
     let host: IPv6Address? = address.withSockAddr { socket, size in
-      let base = UnsafeRawPointer(socket)
-      // SAFETY: the sizes are those of sockaddr_in (address at 4) and sockaddr_in6 (address at 8).
-      switch address {
-      case .v4 where size >= 8:
-        return IPv6Address(mappedIPv4: UInt32(bigEndian: base.loadUnaligned(fromByteOffset: 4, as: UInt32.self)))
-      case .v6 where size >= 24: return IPv6Address(base, at: 8)
-      default: return nil
-      }
+      // SAFETY: no IP socket address is shorter than sockaddr_in (16), and NIO's have the size of their family.
+      size >= 16 ? IPv6Address(socketAddress: UnsafeRawPointer(socket)) : nil
     }
     guard let host else { return nil }
     self.init(address: host, port: port)

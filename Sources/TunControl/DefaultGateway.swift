@@ -14,7 +14,7 @@ enum DefaultGateway {
   private static func networkOfIPv4(except interface: String) -> MappingNetwork? {
     guard let content = try? SmallFile.read("/proc/net/route"),
       let gateway = parse(String(decoding: content, as: UTF8.self), except: interface),
-      let local = source(towards: gateway)
+      let local = Endpoint(address: gateway, port: MappingNetwork.port).sourceAddress
     else { return nil }
     return MappingNetwork(server: Endpoint(address: gateway, port: MappingNetwork.port), local: local)
   }
@@ -48,25 +48,5 @@ enum DefaultGateway {
     return MappingNetwork(
       server: Endpoint(address: gateway, port: MappingNetwork.port), local: local,
       scope: gateway.isLinkLocal ? way.interface : 0)
-  }
-
-  /// The source address that the kernel would take; nothing is sent.
-  private static func source(towards gateway: IPv6Address) -> IPv6Address? {
-    guard let address = gateway.mappedIPv4 else { return nil }
-    let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { return nil }
-    defer { close(descriptor) }
-    var raw = sockaddr_in()
-    raw.sin_family = sa_family_t(AF_INET)
-    raw.sin_port = MappingNetwork.port.bigEndian
-    raw.sin_addr.s_addr = address.bigEndian
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    // SAFETY: sockaddr_in is what AF_INET wants where the calls take a sockaddr.
-    let result = withUnsafeMutablePointer(to: &raw) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-        connect(descriptor, generic, size) == 0 && getsockname(descriptor, generic, &size) == 0
-      }
-    }
-    return result ? IPv6Address(mappedIPv4: UInt32(bigEndian: raw.sin_addr.s_addr)) : nil
   }
 }

@@ -66,16 +66,9 @@ enum LocalAddresses {
     var entry = list
     while let current = entry {
       entry = current.pointee.ifa_next
-      guard let raw = UnsafeRawPointer(current.pointee.ifa_addr) else { continue }
-      let address: IPv6Address
       // SAFETY: getifaddrs fills ifa_addr with the structure that its family names.
-      switch Int32(raw.load(as: sockaddr.self).sa_family) {
-      case AF_INET:
-        address = IPv6Address(mappedIPv4: UInt32(bigEndian: raw.load(as: sockaddr_in.self).sin_addr.s_addr))
-      case AF_INET6:
-        let bytes = raw.load(as: sockaddr_in6.self).sin6_addr
-        address = withUnsafeBytes(of: bytes) { IPv6Address($0.baseAddress!, at: 0) }
-      default: continue
+      guard let raw = UnsafeRawPointer(current.pointee.ifa_addr), let address = IPv6Address(socketAddress: raw) else {
+        continue
       }
       all.append((String(cString: current.pointee.ifa_name), current.pointee.ifa_flags, address))
     }

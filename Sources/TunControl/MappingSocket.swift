@@ -44,11 +44,11 @@ struct MappingSocket: Sendable {
   /// The server's, with the interface where the address alone does not tell it.
   private static func address(of network: MappingNetwork) throws -> SocketAddress {
     let text = network.server.address.description
-    let plain = try SocketAddress(ipAddress: text, port: Int(network.server.port))
-    guard network.scope != 0, case .v6(let address) = plain else { return plain }
-    var scoped = address.address
-    scoped.sin6_scope_id = network.scope
-    return SocketAddress(scoped, host: text)
+    let port = Int(network.server.port)
+    // Nothing is resolved: a number and a number.
+    return network.scope == 0
+      ? try SocketAddress(ipAddress: text, port: port)
+      : try SocketAddress.makeAddressResolvingHost("\(text)%\(network.scope)", port: port)
   }
 
   /// What does not leave is asked again, as if it had been lost.

@@ -49,9 +49,9 @@ struct NameProof: Sendable, Equatable {
     var found: [IPv6Address] = []
     var next = list
     while let entry = next {
-      // Layout of sockaddr_in6, ipv6(7): the address begins at byte 8.
-      if let raw = entry.pointee.ai_addr, entry.pointee.ai_addrlen >= 28 {
-        found.append(IPv6Address(UnsafeRawPointer(raw), at: 8))
+      // SAFETY: getaddrinfo fills ai_addr with the structure that its family names.
+      if let raw = UnsafeRawPointer(entry.pointee.ai_addr), let address = IPv6Address(socketAddress: raw) {
+        found.append(address)
       }
       next = entry.pointee.ai_next
     }

@@ -33,6 +33,17 @@ public struct IPv6Address: Hashable, Sendable {
       low: UInt64(bigEndian: base.loadUnaligned(fromByteOffset: offset + 8, as: UInt64.self)))
   }
 
+  /// Of a Linux socket address: family, port, then IPv4 at byte 4 (ip(7)) or IPv6 at byte 8 (ipv6(7)). nil for another
+  /// family. The caller has what the family says: the members of the C structures cannot be named where a package brings a
+  /// second module with them.
+  public init?(socketAddress base: UnsafeRawPointer) {
+    switch base.loadUnaligned(as: UInt16.self) {
+    case 2: self.init(mappedIPv4: UInt32(bigEndian: base.loadUnaligned(fromByteOffset: 4, as: UInt32.self)))
+    case 10: self.init(base, at: 8)
+    default: return nil
+    }
+  }
+
   /// Writes 16 bytes at `offset`.
   @inlinable
   public func store(to base: UnsafeMutableRawPointer, at offset: Int) {

@@ -4,6 +4,7 @@ import SeededRandom
 import Directory
 import Engine
 import Glibc
+import LinkIO
 import Logging
 import Testing
 import Wire
@@ -84,7 +85,7 @@ struct NodeDecisionTests {
     #expect(!way(9002, 3, 4).isNews(after: home), "another beacon, of which nothing is known")
     // The kernel's own word.
     let loopback = IPv6Address(mappedIPv4: 0x7F00_0001)
-    #expect(WayOut.source(towards: Endpoint(address: loopback, port: 9001)) == loopback)
+    #expect(Endpoint(address: loopback, port: 9001).sourceAddress == loopback)
   }
 
   @Test("a public node admits everybody")

@@ -88,6 +88,18 @@ struct AddressTests {
     }
   }
 
+  @Test("an address is read out of a socket address of its family, and of no other")
+  func socketAddresses() {
+    var bytes: [UInt8] = [2, 0, 0x23, 0x29, 192, 0, 2, 7] + [UInt8](repeating: 0, count: 20)
+    func read() -> IPv6Address? { bytes.withUnsafeBytes { IPv6Address(socketAddress: $0.baseAddress!) } }
+    #expect(read() == IPv6Address("192.0.2.7"))
+    bytes.replaceSubrange(
+      0..<24, with: [10, 0, 0x23, 0x29, 0, 0, 0, 0, 0x20, 1, 0x0D, 0xB8] + [UInt8](repeating: 0, count: 11) + [9])
+    #expect(read() == IPv6Address("2001:db8::9"))
+    bytes[0] = 1
+    #expect(read() == nil, "AF_UNIX")
+  }
+
   @Test("an endpoint is read and written with its port; signs, names and bare IPv6 are refused")
   func endpoints() throws {
     let v4 = try #require(Endpoint("192.0.2.7:9001"))
