@@ -51,7 +51,7 @@ extension Directory {
       return .found(
         node: node, address: PilotAddress(network: 0, node: node), lastSeen: NodeStore.unixTime(), fromCache: false)
     }
-    if let known = names[name], known.expires > .now { return known.value }
+    if let known = names[name], known.expires > .now, isStillKnown(known.value, as: name) { return known.value }
     guard state.isConnected, signer != nil else { return stored(name) }
     let task: Task<NameResult, Never>
     if let running = namesInFlight[name] {
@@ -156,9 +156,18 @@ extension Directory {
     return .found(node: node, address: record.address, lastSeen: record.lastSeen, fromCache: false)
   }
 
+  /// Whether no newer news contradicts an answer at hand: a node that is seen under another name may have given this one
+  /// up, or taken it back. Then the registry is asked, and what it says is what is stored.
+  private func isStillKnown(_ answer: NameResult, as name: String) -> Bool {
+    guard case .found(let node, _, _, _) = answer else { return true }
+    return store.node(named: name) == node
+  }
+
   /// The name works after a restart without the registry as well.
   private func rememberName(_ name: String, of found: ResolvedName) {
     guard store.node(named: name) != found.node else { return }
+    // Its record at hand has another name, or none.
+    records[found.node]?.expires = .now
     var record = store.record(of: found.node) ?? PeerRecord(node: found.node)
     record.hostname = name
     record.lastSeen = found.lastSeen ?? record.lastSeen

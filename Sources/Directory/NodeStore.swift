@@ -223,12 +223,15 @@ extension NodeStore {
     }
   }
 
-  /// Keeps the registry's word. Endpoints it refuses now do not erase those it gave before.
+  /// Keeps the registry's word. What it does not show now does not erase what it showed before: endpoints that it refuses,
+  /// the name of a private node (to a connection that has not proven yet who asks). Whose name is gone says
+  /// `forget(name:)`.
   package func note(_ record: PeerRecord) {
     state.withLock { state in
       state.change(record.node) { entry in
         var kept = record
         if record.isEndpointRefused, record.endpoints.isEmpty { kept.endpoints = entry.record?.endpoints ?? [] }
+        if !record.isPublic, record.hostname == nil { kept.hostname = entry.record?.hostname }
         (kept.isEndpointRefused, kept.isFromStore) = (false, false)
         entry.record = kept
       }

@@ -1,6 +1,7 @@
 // Questions: caches, coalescing, answers while the registry is away.
 
 import JSON
+import Synchronization
 import Testing
 import Wire
 
@@ -175,6 +176,44 @@ struct DirectoryQueryTests {
     #expect(await node.directory.lookUp(10) == .unavailable)
     #expect(await node.directory.node(named: "peer-10") == .unavailable)
     await node.stop()
+  }
+
+  @Test("a name that its node gave up is asked for again, and the one it took back is known without the registry")
+  func renamed() async throws {
+    let temporary = TemporaryDirectory()
+    let registry = try await ScriptedRegistry()
+    let present = Mutex("alpha")
+    registry.follow { request in
+      guard request.type == "resolve_hostname" else { return [.normal] }
+      guard request.body["hostname"]?.text == present.withLock({ $0 }) else { return [.error("hostname not found")] }
+      return [.reply(.object(["type": .text("resolve_hostname_ok"), "node_id": .integer(9)]))]
+    }
+    let node = try TestNode(temporary, port: registry.port) { $0.timing.negativeLife = .zero }
+    await node.connected()
+    let found = NameResult.found(
+      node: 9, address: PilotAddress(network: 0, node: 9), lastSeen: nil, fromCache: false)
+    #expect(await node.directory.node(named: "alpha") == found)
+    present.withLock { $0 = "gamma" }
+    #expect(await node.directory.node(named: "gamma") == found)
+    #expect(await node.directory.node(named: "alpha") == .notFound)
+    present.withLock { $0 = "alpha" }
+    #expect(await node.directory.node(named: "alpha") == found)
+    present.withLock { $0 = "gamma" }
+    #expect(await node.directory.node(named: "gamma") == found)
+    present.withLock { $0 = "alpha" }
+    // Programs ask for it before the registry goes, as before: what they were told must not be forgotten with a restart.
+    #expect(await node.directory.node(named: "alpha") == found)
+    await node.stop()
+    await registry.stop()
+
+    let again = try TestNode(temporary, port: registry.port)
+    await again.unreachable()
+    guard case .found(9, _, _, true) = await again.directory.node(named: "alpha") else {
+      Issue.record("the name is not known after the restart")
+      return
+    }
+    #expect(await again.directory.node(named: "gamma") == .unavailable)
+    await again.stop()
   }
 
   @Test("a registry that falls silent delays the answer about a known peer by 2 seconds at most")

@@ -259,6 +259,21 @@ struct NodeStoreTests {
     #expect(store.record(of: 4)?.endpoints == [endpoint])
   }
 
+  @Test("a private node that does not show its name keeps the one it had, a public one has none")
+  func hiddenNames() throws {
+    let temporary = TemporaryDirectory()
+    let store = try NodeStore(directory: temporary.path, logger: quiet)
+    store.note(PeerRecord(node: 4, hostname: "alpha"))
+    store.note(PeerRecord(node: 4))
+    #expect(store.node(named: "alpha") == 4)
+    #expect(store.record(of: 4)?.hostname == "alpha")
+    store.forget(name: "alpha")
+    #expect(store.node(named: "alpha") == nil)
+    store.note(PeerRecord(node: 5, hostname: "beta", isPublic: true))
+    store.note(PeerRecord(node: 5, isPublic: true))
+    #expect(store.node(named: "beta") == nil)
+  }
+
   @Test("the book of peers is bounded; the oldest news give way, trusted peers stay")
   func bounded() {
     var book = PeerBook()

@@ -55,6 +55,28 @@ extension KernelTests {
       }
     }
 
+    @Test("a name that worked before works after a restart without the rendezvous, also that of a node renamed back")
+    func namesAfterRestart() throws {
+      try Fleet.with { fleet in
+        let alpha = try fleet.node("alpha")
+        let beta = try fleet.node("beta")
+        try beta.waitForPing("alpha.pilot")
+        alpha.stop()
+        for name in ["gamma", "alpha"] {
+          let command = alpha.upCommand.map { $0 == "alpha" ? name : $0 }
+          let program = try fleet.lab.start(in: alpha.namespace, command)
+          try program.waitForLine(containing: "ready", within: 30)
+          try beta.waitForPing("\(name).pilot")
+          if name == "gamma" { program.end(SIGTERM) }
+        }
+        fleet.killRendezvous()
+        beta.stop()
+        try beta.start()
+        #expect(try beta.tun("resolve", "alpha").orThrow().output.contains(alpha.ipv6))
+        try beta.waitForPing("alpha.pilot")
+      }
+    }
+
     @Test("a rendezvous that lost its database gives every node its old address back")
     func lostDatabase() throws {
       try Fleet.with { fleet in
