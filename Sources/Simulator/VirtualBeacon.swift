@@ -19,6 +19,8 @@ package final class VirtualBeacon: VirtualSocket {
   package var isUp = true
   private unowned let network: VirtualNetwork
   private var bindings: [UInt32: Binding] = [:]
+  /// Who shall prove that it is there.
+  private var challenged: [UInt32: [Endpoint: UInt64]] = [:]
 
   init(network: VirtualNetwork, number: Int) {
     self.network = network
@@ -32,7 +34,7 @@ package final class VirtualBeacon: VirtualSocket {
   package var endpoint6: Endpoint { host.endpoints[1] }
 
   /// Its program ends and begins again: it knows nobody.
-  package func restart() { bindings = [:] }
+  package func restart() { (bindings, challenged) = ([:], [:]) }
 
   /// Where a node was last seen.
   package func binding(of node: UInt32) -> Endpoint? { bindings[node]?.endpoint }
@@ -42,8 +44,21 @@ package final class VirtualBeacon: VirtualSocket {
   package func receive(_ payload: VirtualPayload, from source: Endpoint) {
     guard isUp else { return }
     switch payload {
-    case .beacon(.discover(let node, _)):
-      if node != 0 { _ = bind(node, source) }
+    case .beacon(.discover(let node, let key)):
+      if node != 0, !bind(node, source), key != nil {
+        // From another port so soon: its word takes a proof.
+        // The same for each that comes from there: datagrams are doubled.
+        let challenge = challenged[node]?[source] ?? network.now
+        challenged[node, default: [:]][source] = challenge
+        return send(.beacon(.discoverChallenge(source, challenge: challenge)), to: source, about: node)
+      }
+      send(.beacon(.discoverReply(source)), to: source, about: node)
+    case .beacon(.provenDiscover(let node, let key, let challenge, let signature)):
+      if challenged[node]?[source] == challenge, network.nodes[node]?.identity.publicKey == key,
+        Ed25519.verify(signature, of: BeaconMessage.proofText(node: node, challenge: challenge), by: key)
+      {
+        bindings[node] = Binding(endpoint: source, at: network.now, changedAt: network.now)
+      }
       send(.beacon(.discoverReply(source)), to: source, about: node)
     case .beacon(.punchRequest(let requester, let target, _)):
       guard isAt(requester, source) else { return refuse(requester, target, .beaconRefused) }

@@ -33,6 +33,8 @@ package enum VirtualPayload: Sendable {
     case .plain(let frame): frame.name
     case .punch: "PILP"
     case .beacon(.discover): "discover"
+    case .beacon(.provenDiscover): "discover with proof"
+    case .beacon(.discoverChallenge(let endpoint, _)): "prove that you are \(endpoint)"
     case .beacon(.discoverReply(let endpoint)): "you are \(endpoint)"
     case .beacon(.punchRequest(_, let target, _)): "punch \(target)"
     case .beacon(.punchCommand(let endpoint)): "punch \(endpoint)"

@@ -123,6 +123,13 @@ extension VirtualMesh {
       guard let node = nodes.first(where: { $0.id == one }) else { continue }
       let own = node.host.endpoints.map { "\($0)" }.joined(separator: ", ")
       text.append("  \(one) is \(access(of: node)), at \(own), seen at \(node.observed.map { "\($0)" } ?? "nowhere")")
+      for beacon in node.beaconChoice.beacons {
+        let seen = beacon.seen.map { "\($0)" } ?? "nowhere"
+        let place = network.beacons.first { $0.endpoint == beacon.endpoint }?.binding(of: one).map { "\($0)" }
+        text.append(
+          "  \(one): \(beacon.endpoint) \(beacon.isHealthy ? "answers" : "is silent"), sees it at \(seen), "
+            + "relays to \(place ?? "nowhere")")
+      }
       guard let peer = node.peer(other) else { continue }
       text.append("  \(one): \(peer.path.explanation(now: node.now).joined(separator: "; "))")
       lines += peer.trace.lines(of: one)

@@ -16,19 +16,6 @@ extension VirtualNode {
     peer.heard(payload, from: source, at: port)
   }
 
-  /// A peer's path is silent: the beacon may know us elsewhere.
-  func renewRelay() {
-    guard now >= lastDiscover + 500_000_000 else { return }
-    discover()
-  }
-
-  func discover() {
-    lastDiscover = now
-    for beacon in beacons {
-      send(.beacon(.discover(node: id, key: nil)), to: beacon, about: 0)
-    }
-  }
-
   package func refused(to destination: Endpoint, mtu: Int?) {
     for peer in peers { peer.refused(to: destination, mtu: mtu) }
   }
@@ -42,25 +29,7 @@ extension VirtualNode {
       cameBy = source
       receive(inner, .relayed)
       cameBy = nil
-    case .beacon(.discoverReply(let endpoint)):
-      // Behind some NATs every beacon sees another port: the first that works counts.
-      guard beacons.contains(source), observed == nil || source == beacon, endpoint != observed else { return }
-      // Where the first answered before the home did, another port is no other mapping.
-      let isOther = observed != nil && observedBy == source
-      observedBy = source
-      observed = endpoint
-      announce()
-      guard isOther else { return }
-      for peer in peers where peer.isUsed {
-        peer.walk(.mappingChanged)
-        peer.tellCandidates()
-      }
-    case .beacon(.punchCommand(let endpoint)):
-      guard beacons.contains(source) else { return }
-      for _ in 0..<3 {
-        contacts.count(endpoint, at: network.now)
-        send(.punch, to: endpoint, about: 0)
-      }
+    case .beacon(let message): if beacons.contains(source) { receive(message, from: source) }
     default: break
     }
   }
@@ -86,7 +55,7 @@ extension VirtualNode {
   }
 
   /// Tells the directory where we are.
-  private func announce() {
+  func announce() {
     guard directoryEndpoint == nil else { return }
     let reflexive = observed.map { [$0] } ?? []
     let own = host.endpoints.filter { !reflexive.contains($0) }

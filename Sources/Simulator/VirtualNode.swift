@@ -10,6 +10,7 @@ package import Wire
 package final class VirtualNode: VirtualSocket {
   /// What a node does without being asked.
   package struct Habits: Sendable {
+    /// As where the NAT was found to keep mappings for a while (NATSurvey).
     package var discoverInterval: UInt64 = 60_000_000_000
     package var surveyInterval: UInt64 = 5_000_000_000
     /// A probe on a path that is in use and was quiet for this long; nil: none.
@@ -36,7 +37,6 @@ package final class VirtualNode: VirtualSocket {
   /// In the order they were added, so that a seed gives the same run.
   package private(set) var peers: [VirtualPeer] = []
   private var peersByID: [UInt32: VirtualPeer] = [:]
-  var lastDiscover: UInt64 = 0
   package private(set) var isRunning = false
   package internal(set) var contacts = Contacts()
   /// What the node's survey of its NAT found; meshes set it from the NATs there are.
@@ -56,15 +56,15 @@ package final class VirtualNode: VirtualSocket {
   var cameBy: Endpoint?
   /// What the beacon last said of our socket.
   package internal(set) var observed: Endpoint?
-  /// Which beacon that was.
-  var observedBy: Endpoint?
+  /// Which beacons are asked when (VirtualNode+Beacons).
+  var beaconChoice = BeaconChoice()
+  var beaconTick: UInt64 = .max
+  private(set) var networkChangedAt: UInt64 = 0
 
   var generator: SeededGenerator
   private var generation: UInt32 = 0
   private var slept: UInt64 = 0
   private var wakesAt: UInt64 = 0
-  private var bootOffset: UInt64 = 0
-  private var lastBootOffset: UInt64 = 0
 
   package init(
     id: UInt32, network: VirtualNetwork, host: VirtualHost, identity: Identity, habits: Habits = Habits(),
@@ -141,15 +141,10 @@ package final class VirtualNode: VirtualSocket {
     isRunning = true
     generation += 1
     let mine = generation
-    discover()
-    repeating(every: 1_600_000_000, mine) { node in
-      if node.observed == nil { node.discover() }
-    }
-    // Nodes of a mesh begin at one time; their surveys need not come at one time.
-    schedule(after: random(below: habits.discoverInterval / 12)) { [weak self] in
-      guard let self, mine == generation else { return }
-      repeating(every: habits.discoverInterval, mine) { $0.discover() }
-    }
+    beaconChoice = BeaconChoice()
+    beaconChoice.interval = habits.discoverInterval
+    beaconTick = .max
+    steer(.listed(beacons))
     repeating(every: habits.surveyInterval, mine) { $0.survey() }
     if directoryEndpoint != nil { for peer in peers { peer.resolve() } }
   }
@@ -158,8 +153,6 @@ package final class VirtualNode: VirtualSocket {
     schedule(after: interval) { [weak self] in
       guard let self, mine == generation else { return }
       run(self)
-      // Only until the beacon answered once.
-      if interval == 1_600_000_000, observed != nil { return }
       repeating(every: interval, mine, run)
     }
   }
@@ -179,18 +172,13 @@ package final class VirtualNode: VirtualSocket {
     }
   }
 
-  private func survey() {
-    if bootOffset != lastBootOffset {
-      lastBootOffset = bootOffset
-      networkChanged()
-    }
-    for peer in peers { peer.survey() }
-  }
+  private func survey() { for peer in peers { peer.survey() } }
 
   /// What netlink tells: our addresses are others now.
   package func networkChanged() {
     network.log("\(id) notices a change of its network")
-    discover()
+    networkChangedAt = now
+    steer(.networkChanged)
     for peer in peers { peer.networkChanged() }
   }
 
@@ -228,8 +216,14 @@ package final class VirtualNode: VirtualSocket {
     }
   }
 
-  /// The boot clock jumps against the monotonic one; the next survey notices.
-  package func jumpBootClock(by step: UInt64) { bootOffset += step }
+  /// The boot clock jumps against the monotonic one: control looks half a second later, and takes it for a sleep.
+  package func jumpBootClock(by step: UInt64) {
+    guard step > 1_000_000_000, isRunning else { return }
+    let mine = generation
+    schedule(after: 500_000_000) { [weak self] in
+      if let self, mine == generation { networkChanged() }
+    }
+  }
 
   package var isAsleep: Bool { network.now < wakesAt }
 }

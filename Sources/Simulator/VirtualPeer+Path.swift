@@ -64,8 +64,8 @@ extension VirtualPeer {
         tellTranslation()
         tellCandidates()
       case .renewRelay:
-        node.renewRelay()
-        choose(.doubted)
+        node.steer(.doubted)
+        if session?.isReady == true { choose(.doubted) }
       case .openPorts(let target): openPorts(towards: target)
       case .count(let outcome): outcomes[outcome, default: 0] += 1
       case .suspectSession:
@@ -181,7 +181,7 @@ extension VirtualPeer {
   }
 
   func requestPunch() {
-    guard let beacon = node.beacon, record?.isRelayOnly != true else { return }
+    guard let beacon = node.beaconChoice.meetingPoint, record?.isRelayOnly != true else { return }
     note(.punchRequest, nil)
     node.send(.beacon(.punchRequest(requester: node.id, target: id, grant: nil)), to: beacon, about: id)
   }

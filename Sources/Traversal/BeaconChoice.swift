@@ -119,8 +119,9 @@ package struct BeaconChoice: Sendable {
       var isRenewal = false
       if case .renewed = event { isRenewal = true }
       let isHomeWell = home.flatMap { self[$0]?.isHealthy } ?? false
-      let asked = isHomeWell ? known : beacons.map(\.endpoint)
-      for endpoint in asked {
+      // One that was silent may be back, and a peer's frames may go through it.
+      let asked = isHomeWell ? beacons.filter { known.contains($0.endpoint) || !$0.isHealthy } : beacons
+      for endpoint in asked.map(\.endpoint) {
         // Many peers may doubt at one time.
         guard isRenewal || now >= (self[endpoint]?.answeredAt ?? 0) + Limits.patience else { continue }
         ask(endpoint, now, &actions)

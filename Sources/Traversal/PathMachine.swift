@@ -252,6 +252,8 @@ package struct PathMachine: Sendable {
       handshakeWentDirect = false
       choose(now, &actions)
     }
+    // Two without answer: there is no path whose silence could tell that the relay knows us elsewhere.
+    if number > 2, hasBeacon { actions.append(.renewRelay) }
     guard number > 3, hasBeacon, case .direct = path else { return }
     let lastSign = max(self[path]?.answeredAt ?? 0, self[path]?.heardAt ?? 0, activity.onPathAt)
     if lastSign == 0 || now > lastSign + PathLimits.handshakeSilence { set(.relay, .unanswered, now, &actions) }

@@ -35,7 +35,8 @@ extension Node {
         tellCandidates(to: peer)
       case .renewRelay:
         if transport.carrier == .tls { discover() } else { steerBeacons(.doubted) }
-        choose(peer, .doubted)
+        // Relays are measured by sealed pings; handshakes go through all of them.
+        if peer.handshake.currentSession != nil { choose(peer, .doubted) }
       case .openPorts(let target): openPorts(peer, towards: target)
       case .count(let outcome): tally(outcome.rawValue)
       case .suspectSession: feed(peer, .failing)

@@ -154,6 +154,19 @@ struct BeaconChoiceTests {
     #expect(bench.home == 2)
   }
 
+  @Test("frames without answer: who was silent is asked as well, for it may be what they go through")
+  func doubtAsksTheSilent() {
+    var bench = BeaconBench(20, 10, 30)
+    bench.run(for: 10 * second)
+    bench.roundTrips[2] = nil
+    bench.run(for: 120 * second)
+    #expect(bench.home == 1 && !bench.known.contains(2))
+    bench.roundTrips[2] = 30 * millisecond
+    bench.feed(.doubted)
+    bench.run(for: 100 * millisecond)
+    #expect(bench.home == 1 && bench.known.contains(2))
+  }
+
   @Test("one that comes back is home again after a minute, later each time: no flapping")
   func comesBack() {
     var bench = BeaconBench(10, 60)

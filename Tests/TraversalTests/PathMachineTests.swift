@@ -36,6 +36,17 @@ struct PathMachineTests {
     #expect(bench.machine.reason == .unanswered)
   }
 
+  @Test("two tries without answer: the beacon hears where we are, with each further one; not where there is none")
+  func renewal() {
+    for hasBeacon in [true, false] {
+      var bench = PathBench([.init(home, .directory)], hasBeacon: hasBeacon)
+      let renewals = (1...4).map { number in
+        bench.machine.handle(.handshakeTry(number), now: bench.now).contains(.renewRelay)
+      }
+      #expect(renewals == [false, false, hasBeacon, hasBeacon])
+    }
+  }
+
   @Test("without a relay the direct endpoint is kept, without an endpoint the relay is taken at once")
   func onlyOneWay() {
     var bench = PathBench([.init(home, .directory)], hasBeacon: false)
