@@ -1,4 +1,4 @@
-// The command pilot-rendezvous: its words and flags, its exit status (0 done, 1 failed, 2 wrong usage).
+// The command pilot-rendezvous: its words and flags, its exit status (0 done, 1 failed, 2 wrong usage or settings).
 
 import ArgumentParser
 import Foundation
@@ -24,7 +24,7 @@ struct PilotRendezvous: AsyncParsableCommand {
       Foundation.exit(code.rawValue)
     } catch let error as any ExplainedError {
       Failure.report(error)
-      Foundation.exit(error.code == RendezvousError.Kind.invalidSetting.rawValue ? 2 : 1)
+      Foundation.exit((error as? RendezvousError)?.kind.isMistakeOfSettings == true ? 2 : 1)
     } catch {
       let code = exitCode(for: error)
       if code.isSuccess { exit(withError: error) }
