@@ -44,7 +44,9 @@ extension Node {
 
   func allWarnings() async -> [String] {
     var all = store.warnings + warnings
-    if let problem = await directory.hostnameProblem { all.append("hostname: \(problem.message)") }
+    if let problem = await directory.hostnameProblem {
+      all.append("hostname: \(problem.message)\(problem.hint.map { " (\($0))" } ?? "")")
+    }
     for (network, problem) in await directory.networkProblems.sorted(by: { $0.key < $1.key }) {
       all.append("network \(network): \(problem.message)")
     }
