@@ -68,7 +68,12 @@ package struct DirectoryError: ExplainedError, Equatable {
     if text.contains("not found") {
       return DirectoryError(.notFound, "the registry answered \(operation) with: \(shown)", said: shown)
     }
-    return DirectoryError(.registryRefused, "the registry refused \(operation): \(shown)", said: shown)
+    // Names belong to keys (wire/registry §6.1): a node with a new identity does not get that of its former one.
+    let hint =
+      operation == "set_hostname" && text.contains("already in use")
+      ? "it belongs to another node, or to the former identity of this one, until that gives it up or was away for a day; "
+        + "the node goes on asking; another hostname works at once" : nil
+    return DirectoryError(.registryRefused, "the registry refused \(operation): \(shown)", hint: hint, said: shown)
   }
 }
 

@@ -1,4 +1,4 @@
-// The command pilot-rendezvous: its words and flags, its exit status (0 done, 1 failed, 2 wrong usage).
+// The command pilot-rendezvous: its words and flags, its exit status (0 done, 1 failed, 2 wrong usage or settings).
 
 import ArgumentParser
 import Glibc
@@ -25,7 +25,7 @@ struct PilotRendezvous: AsyncParsableCommand {
       Glibc.exit(code.rawValue)
     } catch let error as any ExplainedError {
       Failure.report(error)
-      Glibc.exit(error.code == RendezvousError.Kind.invalidSetting.rawValue ? 2 : 1)
+      Glibc.exit((error as? RendezvousError)?.kind.isMistakeOfSettings == true ? 2 : 1)
     } catch {
       let code = exitCode(for: error)
       if code.isSuccess { exit(withError: error) }

@@ -21,6 +21,15 @@ package struct RendezvousError: ExplainedError, CustomStringConvertible {
     case cannotListen = "cannot_listen"
     /// The TLS certificate or key cannot be used.
     case certificateUnusable = "certificate_unusable"
+
+    /// Whether it is a mistake in what the operator wrote, which trying again does not mend (exit status 2; the unit
+    /// does not restart then). Sockets and the state directory may be there with the next try.
+    package var isMistakeOfSettings: Bool {
+      switch self {
+      case .invalidSetting, .configurationUnreadable, .secretUnusable, .certificateUnusable: true
+      case .stateUnusable, .stateInUse, .stateTooNew, .cannotListen: false
+      }
+    }
   }
 
   package var kind: Kind

@@ -32,9 +32,9 @@ package struct Credentials: Sendable {
     }
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
+      let number = errno
       throw fault(
-        strerror(errno).map { String(cString: $0) } ?? "it cannot be opened",
-        "write the secret into the file, readable by the program's user only")
+        strerror(number).map { String(cString: $0) } ?? "it cannot be opened", Self.hint(opening: path, failed: number))
     }
     defer { close(descriptor) }
     var information = stat()
@@ -53,5 +53,17 @@ package struct Credentials: Sendable {
       throw fault("it is not one line", "the file holds the secret and nothing else")
     }
     return text
+  }
+
+  /// What helps when a file with a secret cannot be opened. A service whose user is made at its start (`DynamicUser=`)
+  /// owns no file: to it the service manager has to hand it over.
+  static func hint(opening path: String, failed number: Int32) -> String {
+    guard number == EACCES || number == EPERM else {
+      return "write the secret into the file, readable by the program's user only"
+    }
+    let name = path.split(separator: "/").last.map(String.init) ?? path
+    return
+      "chown it to the program's user, or have the service manager hand it over: LoadCredential=\(name):\(path) in "
+      + "the unit, and \(name) in the setting in place of the path"
   }
 }

@@ -158,6 +158,7 @@ struct DirectoryRendezvousTests {
     await b.connected()
     #expect(await b.directory.hostname == nil)
     #expect(await b.directory.hostnameProblem?.message.contains("already in use") == true)
+    #expect(await b.directory.hostnameProblem?.hint?.contains("another hostname") == true)
     try await a.directory.setHostname("other")
     try await eventually("the name that is free now is taken") { await b.directory.hostname == "agent" }
     #expect(await b.directory.hostnameProblem == nil)

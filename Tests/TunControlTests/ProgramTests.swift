@@ -86,6 +86,24 @@ struct ProgramTests {
   }
 
   @Test(
+    "a rendezvous whose settings are wrong ends with status 2, and is not restarted: trying again changes nothing",
+    arguments: [
+      (["--beacon-listen", "nonsense"], "invalid_setting"),
+      (["--config", "/nonexistent/file.toml"], "configuration_unreadable"),
+      (["--admin-token-file", "/nonexistent/token"], "secret_unusable"),
+      (["--network", "ops:token:@/nonexistent/token"], "secret_unusable"),
+      (["--tls-certificate", "/nonexistent/c.pem", "--tls-key", "/nonexistent/k.pem"], "certificate_unusable"),
+    ])
+  func rendezvousUsage(arguments: [String], code: String) throws {
+    // Nothing is made before the settings are read: this is no place for a state directory.
+    let result = try Self.run("pilot-rendezvous", ["serve", "--json", "--state-dir", "/dev/null/state"] + arguments)
+    #expect(result.status == 2)
+    let object = try JSONValue(parsing: Array(result.errors.utf8))
+    #expect(object.string("code") == code)
+    #expect(!object.string("hint").isEmpty)
+  }
+
+  @Test(
     "without a node the verbs fail with status 1 and the code not_running",
     arguments: [
       ["status"], ["peers"], ["down"], ["ping", "a"], ["resolve", "a"], ["trust", "list"], ["explain", "a"],
