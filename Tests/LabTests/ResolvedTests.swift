@@ -163,9 +163,14 @@ extension KernelTests {
         let room = try ResolvedRoom(fleet, "alpha")
         try room.startResolved()
         try room.node.start()
+        let beta = try fleet.node("beta")
+        let ask = ["getent", "ahostsv6", "beta.pilot"]
+        #expect(try room.node.run(ask).orThrow().output.contains(beta.ipv6))
         fleet.killRendezvous()
         room.node.program?.end(SIGTERM)
         try room.node.start()
+        // At once: who starts after the node, or because of it, finds the names that worked before.
+        #expect(try room.node.run(ask).orThrow().output.contains(beta.ipv6))
         #expect(try room.names()["proof"]["ok"].isTrue)
         // So slow that nothing but waiting helps.
         room.node.program?.end(SIGTERM)
