@@ -19,7 +19,8 @@ def page(document):
         elif lines[0].startswith("|"):
             parts.append(table(lines))
             continue
-        elif index > 0 and not parts[-1].startswith((".Sh", ".Ss")):
+        elif index > 0 and not parts[-1].startswith((".Sh", ".Ss")) and not lines[0].startswith("```"):
+            # .Bd leaves a line by itself.
             parts.append(".Pp\n")
         if lines[0].startswith("```"):
             parts.append(".Bd -literal\n" + "\n".join(mdoc.guard(mdoc.escape(line)) for line in lines[1:-1]) + "\n.Ed\n")
