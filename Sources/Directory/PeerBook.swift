@@ -49,7 +49,10 @@ struct PeerBook: Sendable, Equatable {
     entries[node] = entry
     let newName = entry.record?.hostname
     if let oldName, oldName != newName, nodesByName[oldName] == node { nodesByName[oldName] = nil }
-    if let newName { nodesByName[newName] = node }
+    // One name, one holder: who had it before gets it back by no other news.
+    if let newName, let other = nodesByName.updateValue(node, forKey: newName), other != node {
+      entries[other]?.record?.hostname = nil
+    }
   }
 
   /// The name no longer belongs to the node that had it.
@@ -87,7 +90,8 @@ extension PeerBook {
     }
     // A name claimed twice belongs to the newer news.
     for (node, entry) in entries.sorted(by: { $0.value.lastNews < $1.value.lastNews }) {
-      if let name = entry.record?.hostname { nodesByName[name] = node }
+      guard let name = entry.record?.hostname else { continue }
+      if let other = nodesByName.updateValue(node, forKey: name) { entries[other]?.record?.hostname = nil }
     }
   }
 }

@@ -25,6 +25,8 @@ package actor RegistryClient {
   /// Number of the dial that made `connection`, and dials whose connection ended before it was taken over.
   private var currentNumber: UInt64 = 0
   private var endedEarly: Set<UInt64> = []
+  /// The registry said something on the present connection.
+  private var hasSpoken = false
   private var isShutDown = false
   /// Whose key proves itself to a registry that gives nonces.
   private let identity: (@Sendable () -> Identity)?
@@ -82,8 +84,11 @@ package actor RegistryClient {
     let started = ContinuousClock.now
     let link = try await current()
     do {
-      return try await link.call(.object(request), operation: type)
+      let reply = try await link.call(.object(request), operation: type)
+      if !hasSpoken { noteWord() }
+      return reply
     } catch {
+      if error.reason != .registryUnreachable, !hasSpoken { noteWord() }
       guard error.reason == .registryUnreachable else {
         if error.reason == .badReply { await drop(link) }
         throw error
@@ -92,6 +97,11 @@ package actor RegistryClient {
       guard isReused, ContinuousClock.now - started < .seconds(2) else { throw error }
     }
     return try await current().call(.object(request), operation: type)
+  }
+
+  private func noteWord() {
+    hasSpoken = true
+    if !detourTiming.isPreferred { detourTiming.plainSpoke() }
   }
 
   func note(registration reply: JSONValue) { givesNonces = reply["nonce"]?.text != nil }
@@ -117,8 +127,8 @@ package actor RegistryClient {
     let headStart = detourTiming.headStart(detour, now: .now)
     do throws(DirectoryError) {
       let (link, isDetour) = try await RegistryConnection.open(
-        host: host, port: port, timing: timing, group: group, detour: detour,
-        headStart: headStart, identity: identity
+        host: host, port: port, timing: timing, group: group, detour: detour, headStart: headStart,
+        isPlainMute: detourTiming.isPlainMute(now: .now), identity: identity
       ) {
         [weak self] error in
         guard let self else { return }
@@ -129,6 +139,7 @@ package actor RegistryClient {
         throw DirectoryError(.registryUnreachable, "the directory service has stopped")
       }
       detourTiming.connected(byDetour: isDetour)
+      hasSpoken = false
       if endedEarly.remove(number) == nil { connection = link }
       currentNumber = number
       result = .success(link)
@@ -145,6 +156,7 @@ package actor RegistryClient {
       endedEarly.insert(number)
     } else if currentNumber == number {
       connection = nil
+      if detour != nil, !hasSpoken, !detourTiming.isPreferred { detourTiming.plainWasMute(now: .now) }
     }
     closed.yield(error)
   }

@@ -26,7 +26,7 @@ final class RegistryConnection: Sendable {
   /// and IPv6 are raced (RFC 8305).
   static func open(
     host: String, port: UInt16, timing: DirectoryTiming, group: any EventLoopGroup, detour: RegistryDetour?,
-    headStart: Duration?, identity: (@Sendable () -> Identity)?,
+    headStart: Duration?, isPlainMute: Bool, identity: (@Sendable () -> Identity)?,
     onClose: @escaping @Sendable (DirectoryError) -> Void
   ) async throws(DirectoryError) -> (connection: RegistryConnection, isDetour: Bool) {
     let replyTimeout = TimeAmount(timing.replyTimeout)
@@ -38,7 +38,8 @@ final class RegistryConnection: Sendable {
       if let detour, let headStart {
         let eventLoop = group.next()
         winner = try await RegistryRace.run(
-          headStart: headStart, plain: detour.isOnly ? nil : plain, detour: { try await detour.dial(eventLoop) },
+          headStart: headStart, plain: detour.isOnly || isPlainMute ? nil : plain,
+          detour: { try await detour.dial(eventLoop) },
           on: eventLoop)
       } else {
         winner = RegistryRace.Winner(channel: try await plain(), isDetour: false)

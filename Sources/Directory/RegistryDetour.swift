@@ -30,23 +30,43 @@ struct DetourTiming {
   /// The last connection went by the detour.
   private(set) var isPreferred = false
 
+  /// Connections to the registry's own port in a row that ended without a word of it: a proxy or a firewall may answer
+  /// there in its place.
+  private var muteInARow = 0
+  private var muteUntil: ContinuousClock.Instant?
+  private static let mostMute = 2
+  private static let muteLasts = Duration.seconds(600)
+
+  /// Whether the registry's own port is left out.
+  func isPlainMute(now: ContinuousClock.Instant) -> Bool { muteUntil.map { now < $0 } ?? false }
+
+  /// A connection to the registry's own port ended before anything came.
+  mutating func plainWasMute(now: ContinuousClock.Instant) {
+    muteInARow += 1
+    if muteInARow >= Self.mostMute { muteUntil = now + Self.muteLasts }
+  }
+
+  /// The registry said something on a connection to its own port.
+  mutating func plainSpoke() { muteInARow = 0 }
+
   /// nil: not now.
   func headStart(_ detour: RegistryDetour?, now: ContinuousClock.Instant) -> Duration? {
     guard let detour else { return nil }
-    if isPreferred || detour.isOnly { return .zero }
+    if isPreferred || detour.isOnly || isPlainMute(now: now) { return .zero }
     if let restUntil, now < restUntil { return nil }
     return detour.headStart
   }
 
-  mutating func connected(byDetour: Bool) { self = Self(isPreferred: byDetour) }
+  mutating func connected(byDetour: Bool) {
+    isPreferred = byDetour
+    (restUntil, rest) = (nil, Self.firstRest)
+  }
 
   /// Both ways failed.
   mutating func failed(now: ContinuousClock.Instant) {
     isPreferred = false
+    (muteInARow, muteUntil) = (0, nil)
     restUntil = now + rest
     rest = min(rest * 2, Self.longestRest)
   }
-
-  init() {}
-  private init(isPreferred: Bool) { self.isPreferred = isPreferred }
 }

@@ -98,6 +98,7 @@ final class Beacon: ChannelInboundHandler, Sendable {
       if isBound, mayBind == true || key.map({ authority.owns(node, $0) }) ?? false {
         authority.compat.setPreferred(node, false)
       }
+      if isBound, mayBind == nil, let key { authority.noteSeen(node, key) }
       if !isBound || mayBind == false { counters.add(mayBind == nil ? .discoversUnbound : .discoversSpoofed) }
     }
     send(.discoverReply(source), to: source, context)
@@ -293,11 +294,16 @@ protocol BeaconAuthority: Sendable {
   func stillOwns(_ node: UInt32, _ key: Bytes32) -> Bool
   /// The key proved itself.
   func noteOwner(of node: UInt32, _ key: Bytes32)
+  /// The node with the key is where it was. Nothing is proven by that.
+  func noteSeen(_ node: UInt32, _ key: Bytes32)
   func mayPunch(_ requester: UInt32, _ target: UInt32) -> Bool
   func registeredEndpoint(of node: UInt32, now: Int64) -> Endpoint?
 }
 
 extension RegistryService: BeaconAuthority {
+  /// Its records say it.
+  func noteSeen(_ node: UInt32, _ key: Bytes32) {}
+
   func owns(_ node: UInt32, _ key: Bytes32) -> Bool {
     let now = now
     let record = try? read { state throws(RequestError) in try state.live(node, now: now) }

@@ -83,11 +83,17 @@ final class IdentifierJournal: Sendable {
   }
 
   private static func append(_ text: String, to descriptor: Int32) throws(JournalFailure) {
+    let start = lseek(descriptor, 0, SEEK_END)
     var rest = Array(text.utf8)[...]
     while !rest.isEmpty {
       let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
       if count < 0, errno == EINTR { continue }
-      guard count > 0 else { throw JournalFailure(call: "write", number: errno) }
+      guard count > 0 else {
+        let failure = JournalFailure(call: "write", number: errno)
+        // Half a line would swallow the next one.
+        if start >= 0 { ftruncate(descriptor, start) }
+        throw failure
+      }
       rest = rest.dropFirst(count)
     }
   }

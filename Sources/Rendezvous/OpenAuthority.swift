@@ -14,13 +14,30 @@ final class OpenAuthority: BeaconAuthority {
 
   /// None ever: who they are takes a registry.
   let compat = CompatClients()
-  private let owners = Mutex<[UInt32: Owner]>([:])
+  private struct State {
+    var owners: [UInt32: Owner] = [:]
+    var roomMadeAt = Int64.min / 2
+
+    /// Nodes ask once a minute at least: who was not seen for ten is away. Once a minute, as it looks at all.
+    mutating func makeRoom(now: Int64) {
+      guard now - roomMadeAt >= 60_000 else { return }
+      roomMadeAt = now
+      owners = owners.filter { now - $0.value.at <= 600_000 }
+    }
+  }
+
+  private let state = Mutex(State())
   private let clock: @Sendable () -> Int64
   private static let lifetime: Int64 = 86_400_000
-  /// A million nodes; more find no place until others were away for a day.
-  private static let capacity = 1_000_000
+  /// A million nodes. When there are as many, those that are away make room; a node beyond that is served all the same, and
+  /// nobody remembers whose its id is.
+  static let mostOwners = 1_000_000
+  private let capacity: Int
 
-  init(clock: @escaping @Sendable () -> Int64) { self.clock = clock }
+  init(capacity: Int = OpenAuthority.mostOwners, clock: @escaping @Sendable () -> Int64) {
+    self.capacity = capacity
+    self.clock = clock
+  }
 
   var now: Int64 { clock() }
 
@@ -34,8 +51,8 @@ final class OpenAuthority: BeaconAuthority {
       else { return false }
     }
     let now = now
-    return owners.withLock { owners in
-      guard let owner = owners[node], now - owner.at <= Self.lifetime else { return owners.count < Self.capacity }
+    return state.withLock { state in
+      guard let owner = state.owners[node], now - owner.at <= Self.lifetime else { return true }
       return owner.key == key
     }
   }
@@ -44,7 +61,18 @@ final class OpenAuthority: BeaconAuthority {
 
   func noteOwner(of node: UInt32, _ key: Bytes32) {
     let now = now
-    owners.withLock { $0[node] = Owner(key: key, at: now) }
+    state.withLock { state in
+      if state.owners.count >= capacity, state.owners[node] == nil { state.makeRoom(now: now) }
+      guard state.owners.count < capacity || state.owners[node] != nil else { return }
+      state.owners[node] = Owner(key: key, at: now)
+    }
+  }
+
+  func noteSeen(_ node: UInt32, _ key: Bytes32) {
+    let now = now
+    state.withLock { state in
+      if state.owners[node]?.key == key { state.owners[node]?.at = now }
+    }
   }
 
   /// Where a node is, is nobody's business: our own tell each other through the tunnel.
@@ -54,6 +82,6 @@ final class OpenAuthority: BeaconAuthority {
 
   func sweep() {
     let now = now
-    owners.withLock { owners in owners = owners.filter { now - $0.value.at <= Self.lifetime } }
+    state.withLock { state in state.owners = state.owners.filter { now - $0.value.at <= Self.lifetime } }
   }
 }

@@ -68,8 +68,16 @@ package final class TLSDialer: Sendable {
     configuration.minimumTLSVersion = .tlsv12
     // NIOSSL compares an address with that of the socket, which is the proxy's when there is one: done here instead.
     if IPv6Address(settings.host) != nil { configuration.certificateVerification = .noHostnameVerification }
-    if let file = settings.trustedFile { configuration.trustRoots = .certificates(try authorities(in: file)) }
-    return Trust(context: try context(configuration, isOwnAuthorities: settings.trustedFile != nil), mark: mark)
+    var isOwnAuthorities = false
+    if let file = settings.authoritiesFile {
+      configuration.trustRoots = .certificates(try authorities(in: file))
+      isOwnAuthorities = true
+    } else if let file = settings.trustedFile, let authorities = try? authorities(in: file) {
+      // SSL_CERT_FILE is meant for other programs as well: one that cannot be used is no reason not to start.
+      configuration.trustRoots = .certificates(authorities)
+      isOwnAuthorities = true
+    }
+    return Trust(context: try context(configuration, isOwnAuthorities: isOwnAuthorities), mark: mark)
   }
 
   /// NIOSSL 2.x fails for the machine's own authorities where there are none (no package ca-certificates). Then nobody is

@@ -59,6 +59,8 @@ extension Node {
     // The worker first: it drops answers of whom it does not know.
     tellRelayEndpoints(beacons: found)
     steerBeacons(.listed(found))
+    // Towards another first beacon nothing is known yet: what it is now is what a change is told from.
+    if wayOut?.target != found.first { noteWayOut() }
     for peer in peers.values { refreshWays(to: peer) }
   }
 

@@ -180,8 +180,10 @@ extension Node {
     refreshWays(to: peer)
     tellRelays(to: peer)
     peer.isRelayedFor = false
-    // It may be another run than the one that offered something.
-    if !noteRelaying(for: peer) { sendControl(TunnelControl.relayOffer(isOffered: false).encoded(), to: peer) }
+    // It may be another run than the one that offered something. Official daemons know no such frame.
+    if !noteRelaying(for: peer), peer.handshake.isAnnouncing {
+      sendControl(TunnelControl.relayOffer(isOffered: false).encoded(), to: peer)
+    }
   }
 
   /// A session began or ended.

@@ -188,7 +188,8 @@ extension Node {
 
   /// Whether packets leave by another way since the last call. A default route may come long after the address, or change
   /// alone.
-  private func noteWayOut() -> Bool {
+  @discardableResult
+  func noteWayOut() -> Bool {
     guard let target = beaconChoice.beacons.first?.endpoint else { return false }
     let before = wayOut
     let now = WayOut(to: target, except: configuration.interface)

@@ -78,6 +78,10 @@ extension Node {
   private func dialTLS(_ attempt: Int) async {
     guard let dialer = tls.dialer, let node, attempt == tls.attempt else { return }
     do {
+      if let closed = tls.detour, !closed.isOpen {
+        tls.detour = nil
+        await closed.close()
+      }
       if tls.detour == nil {
         let opened = try await RelayDetour.open(worker: engine.localEndpoint)
         // Another attempt may have opened one, or the node may have come to its end.
@@ -86,11 +90,12 @@ extension Node {
       guard let detour = tls.detour, attempt == tls.attempt, !isStopping else { return }
       let identity = store.identity
       let credentials = CompatLink.Credentials(node: node, key: identity.publicKey, sign: { identity.sign($0) })
-      try await detour.dial(dialer, as: credentials) { [weak self] error in
+      let link = try await detour.dial(dialer, as: credentials) { [weak self] error in
         guard let self else { return }
         Task { await self.linkEnded(attempt, error) }
       }
-      guard attempt == tls.attempt, !isStopping else { return detour.hangUp() }
+      guard attempt == tls.attempt, !isStopping else { return link.close() }
+      detour.use(link)
       tls.problem = nil
       steer(.linkUp)
     } catch {

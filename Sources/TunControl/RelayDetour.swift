@@ -68,21 +68,26 @@ final class RelayDetour: Sendable {
     self.group = group
   }
 
-  /// Connects; the connection before, if there is one, is closed.
+  /// Nobody opens it again once it is closed, as NIO does after an error of the socket.
+  var isOpen: Bool { channel.isActive }
+
+  /// Connects; `use` makes it the one that frames go by.
   func dial(
     _ dialer: TLSDialer, as credentials: CompatLink.Credentials, ended: @escaping @Sendable (TransportError) -> Void
-  ) async throws(TransportError) {
+  ) async throws(TransportError) -> CompatLink {
     let channel = channel
     guard let worker = channel.remoteAddress else {
       throw TransportError(.connectionEnded, "the socket towards the tunnel is closed")
     }
-    let opened = try await CompatLink.open(
+    return try await CompatLink.open(
       dialer, as: credentials, on: channel.eventLoop,
       deliver: { channel.write(AddressedEnvelope(remoteAddress: worker, data: $0), promise: nil) },
       flush: { channel.flush() },
       lost: { [weak self] number in _ = self?.refusals.add(UInt64(number), ordering: .relaxed) }, ended: ended)
-    replace(opened)
   }
+
+  /// The connection before, if there is one, is closed.
+  func use(_ link: CompatLink) { replace(link) }
 
   func hangUp() { replace(nil) }
 

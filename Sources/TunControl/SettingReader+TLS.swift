@@ -9,7 +9,7 @@ extension SettingReader {
   /// nil when there is nothing to dial: the node runs its own rendezvous, or TLS is not wanted.
   func tls(registry: HostPort?, transport: TransportMode) throws(ControlError) -> TLSSettings? {
     let named = try hostPort(.rendezvousTLS, defaultPort: NodeConfiguration.tlsPort)
-    let (proxy, exceptions) = try proxySettings()
+    let (proxy, exceptions) = try proxySettings(mustHold: transport == .tls)
     let command = try text(.proxyCredentialsCommand, "a command for /bin/sh")
     let authorities = try path(.tlsCAFile)
     guard let registry else {
@@ -38,7 +38,10 @@ extension SettingReader {
 
   /// The setting, else what other programs read: `https_proxy`, `HTTPS_PROXY`, and `no_proxy`, `NO_PROXY`. Exceptions
   /// hold for both.
-  private func proxySettings() throws(ControlError) -> (ProxyAddress?, ProxyExceptions) {
+  ///
+  /// `mustHold`: the node has no other way. Else a proxy of the environment that nobody can use is as good as none: those
+  /// variables are meant for other programs, too.
+  private func proxySettings(mustHold: Bool) throws(ControlError) -> (ProxyAddress?, ProxyExceptions) {
     func variable(_ names: String...) -> (name: String, text: String)? {
       for name in names {
         if let text = layers.environment[name], !text.isEmpty { return (name, text) }
@@ -58,7 +61,12 @@ extension SettingReader {
       return (address, exceptions)
     }
     guard let (name, text) = variable("https_proxy", "HTTPS_PROXY") else { return (nil, exceptions) }
-    return (try parse(text, origin: "environment \(name)"), exceptions)
+    do throws(ControlError) {
+      return (try parse(text, origin: "environment \(name)"), exceptions)
+    } catch {
+      guard mustHold else { return (nil, exceptions) }
+      throw error
+    }
   }
 
   private func parse(_ text: String, origin: String) throws(ControlError) -> ProxyAddress {

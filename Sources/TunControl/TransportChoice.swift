@@ -172,12 +172,21 @@ package struct TransportChoice: Sendable {
       dialWait = min(dialWait * 2, Self.longestDial)
       if carrier == .tls, mode == .auto { nextProbe = min(nextProbe, now) }
     case .networkChanged:
-      isHeard = false
       dialWait = Self.firstDial
-      probeWait = Self.firstProbe
       slowAsk = Self.firstSlowAsk
+      // The way back to UDP counts as a change for everybody else: what is known of UDP stays known.
+      if returnUntil == nil {
+        isHeard = false
+        probeWait = Self.firstProbe
+      }
       if carrier == .tls, mode == .auto { nextProbe = now }
-      if link == .none, wantsLink { nextDial = now }
+      if link == .none, wantsLink {
+        nextDial = now
+      } else if carrier == .tls, link == .up {
+        // A connection of the old network does not say that it is dead: the new one takes over when it stands.
+        link = .dialling
+        actions.append(.dial)
+      }
     case .peerReached:
       // Something lets UDP out again; that may be everything.
       guard carrier == .tls, mode == .auto else { break }

@@ -296,6 +296,8 @@ struct NodeStoreTests {
     book.update(1, now: 1) { $0.record = PeerRecord(node: 1, hostname: "a") }
     book.update(2, now: 2) { $0.record = PeerRecord(node: 2, hostname: "a") }
     #expect(book.node(named: "a") == 2)
+    book.update(1, now: 3) { $0.isRelay = true }
+    #expect(book.node(named: "a") == 2, "other news of who had it")
     book.update(1, now: 3) { $0.record?.hostname = "b" }
     #expect(book.node(named: "a") == 2)
     #expect(book.node(named: "b") == 1)

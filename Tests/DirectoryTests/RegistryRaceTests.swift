@@ -73,6 +73,26 @@ struct RegistryRaceTests {
     }
   }
 
+  @Test("a registry's port that connects and says nothing, twice, is left out for a while")
+  func mute() throws {
+    var timing = DetourTiming()
+    let detour = RegistryDetour(isOnly: false) { _ in throw CancellationError() }
+    let now = ContinuousClock.now
+    timing.connected(byDetour: false)
+    timing.plainWasMute(now: now)
+    #expect(!timing.isPlainMute(now: now) && timing.headStart(detour, now: now) == .seconds(1), "once is nothing")
+    timing.connected(byDetour: false)
+    timing.plainSpoke()
+    timing.plainWasMute(now: now)
+    #expect(!timing.isPlainMute(now: now), "not in a row")
+    timing.plainWasMute(now: now)
+    #expect(timing.isPlainMute(now: now) && timing.headStart(detour, now: now) == .zero)
+    timing.connected(byDetour: true)
+    #expect(timing.isPlainMute(now: now + .seconds(500)) && !timing.isPlainMute(now: now + .seconds(601)))
+    timing.failed(now: now)
+    #expect(!timing.isPlainMute(now: now), "the detour leads nowhere either")
+  }
+
   @Test("the detour waits for its turn, or for the failure of the plain way")
   func headStart() async throws {
     let good = try await Self.channel()

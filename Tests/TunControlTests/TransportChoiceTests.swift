@@ -43,7 +43,10 @@ struct TransportChoiceTests {
           isLinkUp = hasTLS
           pending.append((now + 50_000_000, hasTLS ? .linkUp : .linkDown))
         case .hangUp: isLinkUp = false
-        case .use(let carrier, let reason): log.append("\(carrier.rawValue): \(reason)")
+        case .use(let carrier, let reason):
+          log.append("\(carrier.rawValue): \(reason)")
+          // As the node does: for everybody else it is another network.
+          if carrier == .udp { give(.networkChanged) }
         case .probe:
           probes.append(now)
           if hasUDP { pending.append((now + 40_000_000, .probeAnswered)) }
@@ -226,6 +229,21 @@ struct TransportChoiceTests {
     #expect(world.machine.isLinkUp)
     #expect(world.log.count < 30, "\(world.log.count) changes in 1000 s")
     #expect(world.wakeups < 500, "\(world.wakeups) wake-ups in 1000 s")
+    let gaps = zip(world.probes, world.probes.dropFirst()).map { ($1 - $0) / Self.second }
+    #expect(gaps.last.map { $0 > 60 } == true, "probes grow rare: \(gaps)")
+  }
+
+  @Test("another network: the connection that stands is doubted, and a new one takes over")
+  func doubted() {
+    var world = World(.tls)
+    world.give(.registered)
+    world.run(10)
+    #expect(world.dials == 1)
+    world.give(.networkChanged)
+    world.run(1)
+    #expect(world.dials == 2 && world.machine.isLinkUp)
+    world.run(100)
+    #expect(world.dials == 2)
   }
 
   @Test("a mode that is set is kept")
