@@ -4,6 +4,7 @@ Up to 16 are under way at once, so that batches of different sizes form. UDP may
 within a second is sent again, twice at most.
 """
 
+import errno
 import hashlib
 import select
 import socket
@@ -19,11 +20,22 @@ def content(size):
     return (seed * (size // len(seed) + 1))[:size]
 
 
+def send(data):
+    """A path that is in doubt for a moment, on a machine that stood still, is taken for a small one: Packet Too Big, which a
+    connected socket hears once. From then on the kernel cuts."""
+    try:
+        client.send(data)
+    except OSError as error:
+        if error.errno != errno.EMSGSIZE:
+            raise
+        client.send(data)
+
+
 def exchange(sizes):
     """Sends the sizes and returns those that did not come back."""
     wanted = {content(size): size for size in sizes}
     for data in list(wanted):
-        client.send(data)
+        send(data)
     while wanted:
         ready, _, _ = select.select([client], [], [], 1)
         if not ready:
