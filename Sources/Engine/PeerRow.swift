@@ -62,7 +62,8 @@ struct PeerRow {
   var lastOnPath: UInt64
   /// Largest inner frame that the path takes; 0: the interface's MTU. Control reads it, too.
   var innerMTU: UInt64
-  /// The relay behind a direct path, and which frames go through it as well; port 0: there is none.
+  /// The relay behind a direct path, port 0: there is none; and which frames go through it as well, none while there is no
+  /// relay or no direct path.
   var fallback: pt_endpoint
   var rested: RestedPath
 }

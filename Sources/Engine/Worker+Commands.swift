@@ -35,7 +35,10 @@ extension Worker {
     case .setSplitPackets(let index, let takes): withRow(index) { $0.takesSplitPackets = takes }
     case .setPathLimit(let index, let limit): setPathLimit(index, limit)
     case .setFallback(let index, let relay):
-      withRow(index) { $0.fallback = relay.map { pt_endpoint($0) } ?? pt_endpoint() }
+      withRow(index) {
+        $0.fallback = relay.map { pt_endpoint($0) } ?? pt_endpoint()
+        if relay == nil { $0.rested = RestedPath() }
+      }
     case .setStreaming(let index, let isStreaming): withRow(index) { $0.hasStreams = isStreaming }
     case .setFlow(let flow): translations.set(flow)
     case .endFlow(let id): translations.end(id)
@@ -88,13 +91,16 @@ extension Worker {
 
   private func setPath(_ path: EnginePath, _ row: inout PeerRow) {
     switch path {
-    case .none: row.path = .none
+    case .none:
+      row.path = .none
+      row.rested = RestedPath()
     case .direct(let endpoint):
       row.path = .direct
       row.endpoint = pt_endpoint(endpoint)
       row.socket = extras.number(for: row.endpoint)
     case .relay(let beacon):
       row.path = .relay
+      row.rested = RestedPath()
       row.endpoint = pt_endpoint(beacon)
       row.socket = 0
     }

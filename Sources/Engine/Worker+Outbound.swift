@@ -253,9 +253,7 @@ extension Worker {
   mutating func sendTwice(
     _ inner: UnsafeMutableRawPointer, length: Int, index: PeerIndex, row: UnsafeMutablePointer<PeerRow>
   ) {
-    guard row.pointee.path == .direct, row.pointee.fallback.port != 0,
-      row.pointee.rested.takesFrame(now: now, lastOnPath: row.pointee.lastOnPath)
-    else { return }
+    guard row.pointee.rested.takesFrame(now: now, lastOnPath: row.pointee.lastOnPath) else { return }
     let frame = inner - SealedFrame.headerSize
     let count = SealedFrame.overhead &+ length
     let size = RelayHeader.relaySize &+ count

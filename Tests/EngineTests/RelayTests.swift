@@ -103,6 +103,13 @@ import Wire
     line.b.fromKernel(Model.udp(line.b.address, line.a.address, payload: [1]))
     line.a.fromWire()
     #expect(exchange(1) == 0)
+
+    // Nor without a relay behind the path, also when that went meanwhile.
+    line.a.worker.store.rows[0].lastSend = past
+    line.a.worker.store.rows[0].lastOnPath = past
+    #expect(exchange(1) == 1)
+    line.a.order(.setFallback(0, nil))
+    #expect(exchange(1) == 0)
   }
 
   @Test("a superpacket goes through as one train")
