@@ -126,7 +126,7 @@ var rooms: [Room] = [
     [
       "SeededRandom", "TunControl", "Gateway", "Services", "Streams", "Wire", "JSON", "Session", "LocalSocket", "Shim",
       "PortMapping", "Directory", "Rendezvous", "Engine", "LinkIO", "Settings", "Telemetry", "PilotTunCommand",
-      "PilotctlCommand",
+      "PilotctlCommand", "TLSTransport",
     ],
     [logging, nioCore, nioPosix], kind: .tests),
   // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests

@@ -21,6 +21,8 @@ package struct TLSSettings: Sendable {
   package var authoritiesFile: String?
   /// For the command, and `SSL_CERT_FILE`.
   package var environment: [String: String] = [:]
+  /// What of the environment is not used, and why.
+  package var warnings: [String] = []
   /// For the connection, the proxy's answer and the handshake, each.
   package var patience = Duration.seconds(8)
 
@@ -45,11 +47,15 @@ package final class TLSDialer: Sendable {
   package let settings: TLSSettings
   private let trust: Mutex<Trust>
   private let credentials: CredentialSource?
+  /// What of the environment is not used, and why: for people.
+  package let warnings: [String]
 
   /// Whom to believe, and what the authorities' file was when that was read.
   private struct Trust {
     var context: NIOSSLContext
     var mark: FileMark?
+    /// Why the file of `SSL_CERT_FILE` is not used.
+    var problem: String?
   }
 
   /// Reads the authorities' file. Throws when it cannot be used.
@@ -58,7 +64,9 @@ package final class TLSDialer: Sendable {
     credentials = settings.credentialsCommand.map {
       CredentialSource(CredentialCommand(command: $0, environment: settings.environment))
     }
-    trust = Mutex(try Self.readTrust(settings))
+    let read = try Self.readTrust(settings)
+    warnings = settings.warnings + (read.problem.map { [$0] } ?? [])
+    trust = Mutex(read)
   }
 
   private static func readTrust(_ settings: TLSSettings) throws(TransportError) -> Trust {
@@ -68,16 +76,19 @@ package final class TLSDialer: Sendable {
     configuration.minimumTLSVersion = .tlsv12
     // NIOSSL compares an address with that of the socket, which is the proxy's when there is one: done here instead.
     if IPv6Address(settings.host) != nil { configuration.certificateVerification = .noHostnameVerification }
-    var isOwnAuthorities = false
-    if let file = settings.authoritiesFile {
-      configuration.trustRoots = .certificates(try authorities(in: file))
-      isOwnAuthorities = true
-    } else if let file = settings.trustedFile, let authorities = try? authorities(in: file) {
-      // SSL_CERT_FILE is meant for other programs as well: one that cannot be used is no reason not to start.
-      configuration.trustRoots = .certificates(authorities)
-      isOwnAuthorities = true
+    var (isOwnAuthorities, problem) = (false, String?.none)
+    if let file = settings.trustedFile {
+      do {
+        configuration.trustRoots = .certificates(try authorities(in: file))
+        isOwnAuthorities = true
+      } catch {
+        // SSL_CERT_FILE is meant for other programs as well: one that cannot be used is no reason not to start.
+        guard settings.authoritiesFile == nil else { throw error }
+        problem = "SSL_CERT_FILE is not used, but the system's authorities: \(error.message)"
+      }
     }
-    return Trust(context: try context(configuration, isOwnAuthorities: isOwnAuthorities), mark: mark)
+    let context = try context(configuration, isOwnAuthorities: isOwnAuthorities)
+    return Trust(context: context, mark: mark, problem: problem)
   }
 
   /// NIOSSL 2.x fails for the machine's own authorities where there are none (no package ca-certificates). Then nobody is

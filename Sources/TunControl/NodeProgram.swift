@@ -162,13 +162,14 @@ package enum NodeProgram {
       let port = engine.localEndpoint.port
       // A file of authorities that cannot be used is told now, not when TLS is needed.
       let dialer = try configuration.tls.map { settings throws(TransportError) in try TLSDialer(settings) }
+      for warning in dialer?.warnings ?? [] { logger.warning("\(warning)") }
       let directory = Directory(
         configuration: directoryConfiguration(configuration, dialer), store: store,
         announcement: Announcement(listenAddress: configuration.advertise?.description ?? "127.0.0.1:\(port)"),
         logger: logger, group: group)
       return NodeParts(
         store: store, directory: directory, dialer: dialer, engine: engine, rendezvous: rendezvous, recentPeers: recent,
-        namespace: namespace, warnings: [])
+        namespace: namespace, warnings: dialer?.warnings ?? [])
     } catch {
       await rendezvous?.shutdown()
       throw error

@@ -9,7 +9,7 @@ extension SettingReader {
   /// nil when there is nothing to dial: the node runs its own rendezvous, or TLS is not wanted.
   func tls(registry: HostPort?, transport: TransportMode) throws(ControlError) -> TLSSettings? {
     let named = try hostPort(.rendezvousTLS, defaultPort: NodeConfiguration.tlsPort)
-    let (proxy, exceptions) = try proxySettings(mustHold: transport == .tls)
+    let (proxy, exceptions, unused) = try proxySettings(mustHold: transport == .tls)
     let command = try text(.proxyCredentialsCommand, "a command for /bin/sh")
     let authorities = try path(.tlsCAFile)
     guard let registry else {
@@ -26,6 +26,7 @@ extension SettingReader {
     settings.exceptions = exceptions
     settings.credentialsCommand = command
     settings.authoritiesFile = authorities
+    settings.warnings = unused.map { ["\($0.message): no proxy is used (\($0.hint ?? ""))"] } ?? []
     settings.environment = layers.environment
     return settings
   }
@@ -39,9 +40,11 @@ extension SettingReader {
   /// The setting, else what other programs read: `https_proxy`, `HTTPS_PROXY`, and `no_proxy`, `NO_PROXY`. Exceptions
   /// hold for both.
   ///
-  /// `mustHold`: the node has no other way. Else a proxy of the environment that nobody can use is as good as none: those
-  /// variables are meant for other programs, too.
-  private func proxySettings(mustHold: Bool) throws(ControlError) -> (ProxyAddress?, ProxyExceptions) {
+  /// `mustHold`: the node has no other way. Else a proxy of the environment that nobody can use is as good as none, and the
+  /// third value says so: those variables are meant for other programs, too.
+  private func proxySettings(
+    mustHold: Bool
+  ) throws(ControlError) -> (proxy: ProxyAddress?, exceptions: ProxyExceptions, unused: ControlError?) {
     func variable(_ names: String...) -> (name: String, text: String)? {
       for name in names {
         if let text = layers.environment[name], !text.isEmpty { return (name, text) }
@@ -50,7 +53,7 @@ extension SettingReader {
     }
     let exceptions = ProxyExceptions(variable("no_proxy", "NO_PROXY")?.text ?? "")
     if let value = layers.value(of: .proxy), let text = value.texts.last.map({ String(trimming: $0) }) {
-      if ["none", "off"].contains(text.lowercased()) { return (nil, exceptions) }
+      if ["none", "off"].contains(text.lowercased()) { return (nil, exceptions, nil) }
       let address = try parse(text, origin: value.origin)
       guard address.credentials == nil || !value.origin.hasPrefix("flag") else {
         throw ControlError(
@@ -58,13 +61,13 @@ extension SettingReader {
           hint: "put the URL into the configuration file or HTTPS_PROXY, or use proxy-credentials-command",
           isUsage: true)
       }
-      return (address, exceptions)
+      return (address, exceptions, nil)
     }
-    guard let (name, text) = variable("https_proxy", "HTTPS_PROXY") else { return (nil, exceptions) }
+    guard let (name, text) = variable("https_proxy", "HTTPS_PROXY") else { return (nil, exceptions, nil) }
     do throws(ControlError) {
-      return (try parse(text, origin: "environment \(name)"), exceptions)
+      return (try parse(text, origin: "environment \(name)"), exceptions, nil)
     } catch {
-      guard mustHold else { return (nil, exceptions) }
+      guard mustHold else { return (nil, exceptions, error) }
       throw error
     }
   }

@@ -5,6 +5,7 @@ import Engine
 import Glibc
 import Logging
 import Telemetry
+import TLSTransport
 import Testing
 import Wire
 
@@ -197,6 +198,28 @@ struct ConfigurationTests {
     #expect(flag?.hint?.isEmpty == false)
     let variable = error(environment: [setting.environmentName: text])
     #expect(variable?.message.contains(setting.environmentName) == true)
+  }
+
+  @Test(
+    "a proxy of the environment that nobody can use is told and not used, and an error only where there is no other way"
+  )
+  func foreignProxy() throws {
+    for name in ["https_proxy", "HTTPS_PROXY"] {
+      for text in ["socks5h://127.0.0.1:9050", "://", "https://proxy.example.net:443"] {
+        let environment = [name: text]
+        let rendezvous: [Setting: [String]] = [.rendezvous: ["hub.example.net"]]
+        let tls = try configuration(flags: rendezvous, environment: environment).tls
+        #expect(tls?.proxy == nil && tls?.warnings.count == 1)
+        #expect(tls?.warnings.first?.contains(name) == true && tls?.warnings.first?.contains("http://") == true)
+        #expect(try configuration(environment: environment).tls == nil, "its own rendezvous")
+        let only = rendezvous.merging([.transport: ["tls"]]) { $1 }
+        #expect(error(flags: only, environment: environment)?.message.contains(name) == true)
+      }
+    }
+    let good = try configuration(
+      flags: [.rendezvous: ["hub.example.net"]], environment: ["HTTPS_PROXY": "http://proxy.example.net:3128"]
+    ).tls
+    #expect(good?.proxy != nil && good?.warnings == [])
   }
 
   @Test("a wrong value in the file names the file and the key")
