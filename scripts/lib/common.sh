@@ -13,7 +13,8 @@ else
 fi
 
 say() { printf '%s\n' "$*"; }
-step() { printf '%s==>%s %s%s%s\n' "$cyan" "$plain" "$bold" "$*" "$plain"; }
+# Headline of a part of the work, with the time since the script began.
+step() { printf '%s==>%s %s%s%s %s(after %d:%02d)%s\n' "$cyan" "$plain" "$bold" "$*" "$plain" "$dim" $((SECONDS / 60)) $((SECONDS % 60)) "$plain"; }
 
 # fail MESSAGE [HINT]
 fail() {
