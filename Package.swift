@@ -2,7 +2,7 @@
 // The package: one line per room. `docs/architecture.md` says what each room is for.
 //
 // PILOT_TUN_TARGETS=EngineTests,WireTests swift test builds only those targets and what they need: the packet
-// path (Wire, Session, LinkIO, Engine) builds and tests that way without NIO, GRDB or Foundation.
+// path (Wire, Session, LinkIO, Engine) builds and tests that way without NIO, SQLite or Foundation.
 import PackageDescription
 
 let strict: [SwiftSetting] = [
