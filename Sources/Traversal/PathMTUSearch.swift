@@ -5,12 +5,13 @@
 // as an inner frame of n bytes, so `limit` is what the engine takes as it is (`EngineCommand.setPathLimit`).
 //
 // Rules:
-// - PathMachine takes full size for granted until there is evidence (`hasEvidence`).
-// - Until the first answer `limit` is the base, 1280: any path that carries IPv6 without tunnels of its own takes it
-//   or nearly, and it is what the kernel may always send. Larger packets hear Packet Too Big for the one round trip
-//   that the first probe needs, which is the ceiling itself: most paths take it, and the search is over.
-// - When that is not answered, the base is probed next. Once the base went unanswered, too, and nothing has ever
-//   passed, `limit` falls to the floor at once: two frames for one packet cost little, a black hole costs everything.
+// - The first probe is the ceiling itself: most paths take it, and the search is over. PathMachine takes full size for
+//   granted until there is evidence (`hasEvidence`): this probe was lost twice, for one loss is no news on many a link,
+//   and a Packet Too Big that was not needed makes kernels send small packets for ten minutes.
+// - Then `limit` is the base, 1280, until something was answered: any path that carries IPv6 without tunnels of its own
+//   takes it or nearly, and it is what the kernel may always send. The base is probed next. Once it went unanswered, too,
+//   and nothing has ever passed, `limit` falls to the floor at once: two frames for one packet cost little, a black hole
+//   costs everything.
 // - A size is too big when 3 probes of it were lost (MAX_PROBES), or when our own kernel refused it. Between the largest
 //   answered and the smallest too big it is halved until 8 bytes are left.
 // - A verdict by loss may be wrong (losses, an outage): the size just above `limit` is tried again after 30 s, then in
@@ -53,7 +54,8 @@ package struct PathMTUSearch: Equatable, Sendable {
   /// Probes of `lossSize` lost in a row.
   private var losses = 0
   private var lossSize = 0
-  private var hasTriedCeiling = false
+  /// The ceiling was lost twice, a size was refused, or data of full size seemed to vanish.
+  private var isCeilingDoubted = false
   /// A probe of the base or of less failed, or data vanished at it, and nothing of its size has passed since.
   private var isBaseDoubted = false
   /// After a complete search: when to look whether more passes.
@@ -76,8 +78,8 @@ package struct PathMTUSearch: Equatable, Sendable {
     return proven == 0 ? .error : .complete
   }
 
-  /// Something was answered, lost or refused: `limit` is more than the assumption of the beginning.
-  package var hasEvidence: Bool { proven > 0 || losses > 0 || tooBig <= ceiling || isBaseDoubted || hint != nil }
+  /// Whether the ceiling passes is known, or in doubt. An answer of less says nothing against it.
+  package var hasEvidence: Bool { proven == ceiling || isCeilingDoubted }
 
   package var isSearching: Bool { target != nil }
 
@@ -94,7 +96,6 @@ package struct PathMTUSearch: Equatable, Sendable {
     guard outstanding == nil else { return nil }
     if target == nil, let due = raiseAt, now >= due { raise() }
     guard let size = target else { return nil }
-    if size == ceiling { hasTriedCeiling = true }
     outstanding = size
     return size
   }
@@ -117,6 +118,7 @@ package struct PathMTUSearch: Equatable, Sendable {
     guard size > proven else { return }
     if size != lossSize { (lossSize, losses) = (size, 0) }
     losses += 1
+    if size == ceiling, losses >= 2 { isCeilingDoubted = true }
     if losses >= Self.probesPerSize { tooBig = min(tooBig, size) }
     if size <= Self.base { isBaseDoubted = true }
     settle(now)
@@ -130,6 +132,7 @@ package struct PathMTUSearch: Equatable, Sendable {
     if outstanding == size { outstanding = nil }
     guard size > 0, size <= ceiling else { return }
     if proven >= size { proven = 0 }
+    isCeilingDoubted = true
     tooBig = max(min(tooBig, size), Self.floor)
     // A hint below what was answered contradicts the answer: it is old, or somebody made it up.
     if let limit, limit < size, limit > proven {
@@ -143,14 +146,14 @@ package struct PathMTUSearch: Equatable, Sendable {
   /// Data of full size seems to vanish: back to the base, or below when it was no more than that, until probes tell.
   package mutating func suspectBlackHole(now: UInt64) {
     // Probes are under way that will tell: a second suspicion says nothing new.
-    if proven == 0, target != nil, hasTriedCeiling { return }
+    if proven == 0, target != nil, isCeilingDoubted { return }
     if limit <= Self.base { isBaseDoubted = true }
     proven = 0
     tooBig = ceiling + 1
     hint = nil
     outstanding = nil
     losses = 0
-    hasTriedCeiling = true
+    isCeilingDoubted = true
     raiseAt = nil
     raiseGap = Self.firstRaiseInterval
   }
@@ -161,7 +164,7 @@ package struct PathMTUSearch: Equatable, Sendable {
   private var target: Int? {
     if let hint, hint > proven, hint < tooBig, hint >= Self.floor { return hint }
     if proven == 0 {
-      if !hasTriedCeiling, tooBig > ceiling { return ceiling }
+      if !isCeilingDoubted, tooBig > ceiling { return ceiling }
       if tooBig > Self.base { return Self.base }
       return tooBig > Self.floor ? Self.floor : nil
     }

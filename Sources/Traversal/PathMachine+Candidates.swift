@@ -214,6 +214,15 @@ extension PathMachine {
     }
   }
 
+  /// A probe of a size, and a small one behind it: only a size that is missing while what left after it passed was lost for
+  /// its size.
+  mutating func probeSize(
+    _ path: Path, _ size: Int, for purpose: Probe.Purpose = .life, _ now: UInt64, _ actions: inout [Action]
+  ) {
+    probe(path, size, for: purpose, now, &actions)
+    probe(path, PathLimits.smallProbe, now, &actions)
+  }
+
   /// Endpoints that never showed life share a budget.
   private mutating func mayBother(_ way: Path, _ now: UInt64) -> Bool {
     guard way != .relay, way != path, let candidate = self[way], candidate.answers == 0, candidate.heardAt == 0 else {
@@ -252,6 +261,7 @@ extension PathMachine {
     change(probe.path) {
       $0.answers &+= 1
       $0.answeredAt = now
+      $0.newestPassed = max($0.newestPassed, probe.sentAt)
       $0.misses = 0
       $0.isAnsweredFromThere = arrival == probe.path
       if isLarge {
@@ -274,7 +284,7 @@ extension PathMachine {
     if let candidate = self[probe.path], !candidate.isLargeProven, !candidate.isSmall,
       !outstanding.contains(where: { $0.path == probe.path && $0.size >= PathLimits.largeProbe })
     {
-      self.probe(probe.path, PathLimits.largeProbe, now, &actions)
+      probeSize(probe.path, PathLimits.largeProbe, now, &actions)
     }
     settleMove(now, &actions)
     weigh(probe.path, now, &actions)
@@ -301,8 +311,7 @@ extension PathMachine {
       var becameSmall = false
       change(probe.path) {
         if isLarge {
-          // Small ones passing meanwhile tell that it is the size.
-          if $0.answeredAt > probe.sentAt || $0.misses == 0 {
+          if $0.newestPassed >= probe.sentAt {
             $0.largeMisses = min($0.largeMisses + 1, 3)
             becameSmall = $0.isSmall
           }
@@ -311,7 +320,7 @@ extension PathMachine {
         }
       }
       guard isLarge, let candidate = self[probe.path], !candidate.isLargeProven, candidate.misses == 0 else { continue }
-      if becameSmall { weigh(probe.path, now, &actions) } else { self.probe(probe.path, probe.size, now, &actions) }
+      if becameSmall { weigh(probe.path, now, &actions) } else { probeSize(probe.path, probe.size, now, &actions) }
     }
     settleMove(now, &actions)
   }
@@ -325,6 +334,7 @@ extension Candidate {
     largeMisses = 0
     isLargeProven = false
     answeredAt = 0
+    newestPassed = 0
     heardAt = 0
     penaltyUntil = 0
     failures = 0

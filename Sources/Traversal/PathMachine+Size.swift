@@ -20,11 +20,10 @@ extension PathMachine {
     tellLimit(&actions)
   }
 
-  /// Sends the next probe of the search, and a small one with it: only what is lost while that passes is too big.
+  /// Sends the next probe of the search.
   mutating func runSearch(_ now: UInt64, _ actions: inout [Action]) {
     guard trial == nil, isSearchAllowed(now), let size = search?.nextProbe(now) else { return }
-    probe(path, size, for: .search, now, &actions)
-    probe(path, PathLimits.smallProbe, now, &actions)
+    probeSize(path, size, for: .search, now, &actions)
   }
 
   /// A path may begin to swallow what is large while what is small, or comes the other way, looks well: the size is asked
@@ -34,24 +33,28 @@ extension PathMachine {
       !outstanding.contains(where: { $0.purpose == .verify })
     else { return }
     verifiedAt = now
-    probe(path, search.hasEvidence ? search.limit : ceiling, for: .verify, now, &actions)
+    let size = search.hasEvidence ? search.limit : ceiling
+    // A trial asks with small ones anyway, and counts how many were lost.
+    if trial == nil {
+      probeSize(path, size, for: .verify, now, &actions)
+    } else {
+      probe(path, size, for: .verify, now, &actions)
+    }
   }
 
   /// A probe of the search or of a size in doubt was not answered in time.
   mutating func lostSize(_ probe: Probe, _ now: UInt64, _ actions: inout [Action]) {
-    guard probe.path == path, search != nil else { return }
-    if !isAlive(since: probe.sentAt) {
-      // The path's loss, not the size's: the search goes on when there is life.
-      sizeDoubts = 0
-      if probe.purpose == .search { search?.abandon() }
-      return
-    }
+    guard probe.path == path, search != nil, let way = self[path] else { return }
+    // Else it is the path's loss or slowness, not the size's.
+    let isTooBig = way.newestPassed >= probe.sentAt
     if probe.purpose == .search {
-      search?.lost(size: probe.size, now: now)
-    } else if sizeDoubts + 1 < PathMTUSearch.probesPerSize {
-      sizeDoubts += 1
-      self.probe(path, probe.size, for: .verify, now, &actions)
-      self.probe(path, PathLimits.smallProbe, now, &actions)
+      if isTooBig { search?.lost(size: probe.size, now: now) } else { search?.abandon() }
+    } else if !isTooBig, !isAlive(since: probe.sentAt) || way.misses >= 3 {
+      // Whether there is a path at all is in doubt.
+      sizeDoubts = 0
+    } else if !isTooBig || sizeDoubts + 1 < PathMTUSearch.probesPerSize {
+      sizeDoubts += isTooBig ? 1 : 0
+      probeSize(path, probe.size, for: .verify, now, &actions)
     } else {
       sizeDoubts = 0
       search?.suspectBlackHole(now: now)

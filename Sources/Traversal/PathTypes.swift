@@ -135,6 +135,9 @@ package struct Candidate: Equatable, Sendable {
   package internal(set) var roundTrip: UInt64?
   /// Probes without answer since the last answer.
   package internal(set) var misses: UInt8 = 0
+  /// When the newest of the answered probes left. An older one that is missing was lost: what waits in a queue, or for a
+  /// machine that stands still, is late with all that follows it.
+  package internal(set) var newestPassed: UInt64 = 0
   /// A probe of data size was answered since the way was last in doubt; how many were not, in a row.
   package internal(set) var isLargeProven = false
   package internal(set) var largeMisses: UInt8 = 0

@@ -9,6 +9,8 @@ struct PathBench {
     var roundTrip: UInt64
     /// Inner bytes that pass.
     var limit = 1400
+    /// So many probes of full size are lost, then none.
+    var losses = 0
   }
 
   static let millisecond: UInt64 = 1_000_000
@@ -39,6 +41,10 @@ struct PathBench {
     for action in machine.handle(event, activity: activity, now: now) {
       log.append((now, action))
       guard case .probe(let id, let path, let size) = action, let way = ways[path], size <= way.limit else { continue }
+      if size == 1400, way.losses > 0 {
+        ways[path]?.losses -= 1
+        continue
+      }
       answers.append((now + way.roundTrip, id, path))
     }
   }

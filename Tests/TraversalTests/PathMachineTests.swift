@@ -394,6 +394,42 @@ struct PathMachineTests {
     #expect(bench.machine.path == .direct(home))
   }
 
+  @Test("one lost probe makes no path small, a second one does until more is known", arguments: [1, 2])
+  func lostProbes(losses: Int) {
+    var bench = PathBench([.init(home, .directory)])
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond, losses: losses)
+    bench.connect(.direct(home))
+    bench.isSending = true
+    bench.run(30 * second)
+    #expect(limits(bench) == (losses == 1 ? [1400] : [1280, 1400]))
+  }
+
+  @Test("a queue that fills makes everything late and no path small", arguments: [300, 700, 1500, 2500])
+  func queue(late: UInt64) {
+    var bench = pair()
+    bench.isSending = true
+    bench.run(5 * second)
+    bench.ways[.direct(home)] = .init(roundTrip: late * millisecond)
+    bench.run(60 * second)
+    #expect(limits(bench) == [1400])
+    #expect(bench.machine.path == .direct(home) && bench.paths().count == 1)
+  }
+
+  @Test("a way that gets slow while it is measured is no small one")
+  func slowWay() {
+    var bench = PathBench([.init(home, .directory)])
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond)
+    bench.ways[.relay] = .init(roundTrip: 300 * millisecond)
+    bench.connect(.relay)
+    bench.isSending = true
+    // The first small one is answered; what follows waits.
+    bench.run(5 * millisecond)
+    bench.ways[.direct(home)]?.roundTrip = 900 * millisecond
+    bench.run(5 * second)
+    #expect(bench.machine.path == .direct(home) && bench.machine.reason == .probeAnswered)
+    #expect(limits(bench).allSatisfy { $0 == 1400 }, "\(limits(bench))")
+  }
+
   @Test("what our own kernel refuses is known at once, and a way that takes no probe of data size is small")
   func refused() {
     var bench = pair()
