@@ -1,6 +1,8 @@
 // One connection against a scripted registry: order, errors, silence, closes, garbage.
 
 import JSON
+import NIOCore
+import NIOPosix
 import Session
 import Synchronization
 import Testing
@@ -82,6 +84,34 @@ struct RegistryClientTests {
     #expect(try await client.lookup(2).node == 2)
     #expect(registry.connections == 2)
     await client.shutdown()
+    await registry.stop()
+  }
+
+  @Test("who answers the registry's port and says nothing there is left for the detour", arguments: [true, false])
+  func mute(closes: Bool) async throws {
+    let (mute, registry) = (try await ScriptedRegistry(), try await ScriptedRegistry())
+    mute.follow { _ in [closes ? .close : .silence] }
+    var timing = DirectoryTiming()
+    timing.replyTimeout = .milliseconds(200)
+    let detour = RegistryDetour(isOnly: false) { [port = registry.port] eventLoop in
+      try await ClientBootstrap(group: eventLoop).connect(host: "127.0.0.1", port: Int(port)).get()
+    }
+    let client = RegistryClient(host: "127.0.0.1", port: mute.port, timing: timing, detour: detour)
+    var failures = 0
+    while failures < 5 {
+      do {
+        #expect(try await client.lookup(3).node == 3)
+        break
+      } catch {
+        #expect(error.reason == .registryUnreachable)
+        failures += 1
+      }
+    }
+    #expect((1...3).contains(failures) && mute.connections >= 2)
+    #expect(await client.isByDetour)
+    #expect(registry.connections == 1)
+    await client.shutdown()
+    await mute.stop()
     await registry.stop()
   }
 
