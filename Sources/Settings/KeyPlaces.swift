@@ -90,10 +90,11 @@ package struct KeyPlaces: Sendable {
     if first == "\"" || first == "'" {
       advance()
       while let scalar = next, scalar != first, scalar != "\n" {
-        text.append(scalar)
         advance()
+        text.append(scalar == "\\" && first == "\"" ? escaped() : scalar)
       }
       if next == first { advance() }
+      return String(text)
     } else {
       while let scalar = next, !" \t\r\n=.]#".unicodeScalars.contains(scalar) {
         text.append(scalar)
@@ -101,6 +102,28 @@ package struct KeyPlaces: Sendable {
       }
     }
     return text.isEmpty ? nil : String(text)
+  }
+
+  /// What stands behind a backslash (TOML 1.0, strings).
+  private mutating func escaped() -> Unicode.Scalar {
+    guard let scalar = next else { return "\\" }
+    advance()
+    switch scalar {
+    case "b": return "\u{8}"
+    case "t": return "\t"
+    case "n": return "\n"
+    case "f": return "\u{C}"
+    case "r": return "\r"
+    case "u", "U":
+      var value: UInt32 = 0
+      for _ in 0..<(scalar == "u" ? 4 : 8) {
+        guard let digit = next.flatMap({ Character($0).hexDigitValue }) else { break }
+        value = value << 4 | UInt32(digit)
+        advance()
+      }
+      return Unicode.Scalar(value) ?? "\u{FFFD}"
+    default: return scalar
+    }
   }
 
   private mutating func skipBlanks() { while next == " " || next == "\t" { advance() } }

@@ -24,6 +24,7 @@ struct KeyPlacesTests {
       über = { mtu = 5 }
       mtu   =   1280
       mtu = 6
+      "tab\\tand \\u00e9" = 1
       [table.inner]
       dns = "off"
       """)
@@ -38,7 +39,8 @@ struct KeyPlacesTests {
     #expect(at("quoted key") == [10, 1, 10, 16])
     #expect(at("über") == [11, 1, 11, 8])
     #expect(at("mtu") == [12, 1, 12, 11], "the first at the top level")
-    #expect(at("table") == [14, 2, nil, nil])
+    #expect(at("tab\tand \u{e9}") == [14, 1, 14, 21])
+    #expect(at("table") == [15, 2, nil, nil])
     #expect(places["dns"] == nil, "what stands in a table is no key of the file")
   }
 
