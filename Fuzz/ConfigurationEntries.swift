@@ -7,9 +7,14 @@ import Settings
   @testable import TunControl
 #endif
 
+typealias RoomEntry = ConfigurationEntry
+
 /// A parser, by the name of its corpus folder.
 enum ConfigurationEntry: String, CaseIterable {
   case toml
+
+  /// Of each seed, in the room's tests.
+  static let mutations = 60
 
   /// nil: it held what it promises; else the promise that was broken.
   func violation(_ bytes: [UInt8]) -> String? {

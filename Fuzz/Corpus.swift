@@ -1,5 +1,5 @@
-// Replays the corpus of a fuzz target, and seeded mutations of it, in the unit tests of SessionTests, LocalSocketTests
-// and CorpusTests. No Foundation: the tests of the lower rooms do without.
+// Replays the corpus of a fuzz target, and seeded mutations of it, in the tests of rooms (HostileInputTests)
+// and in CorpusTests. No Foundation: the tests of the lower rooms do without.
 
 import Glibc
 

@@ -4,9 +4,14 @@
 import LocalSocket
 import Wire
 
+typealias RoomEntry = LocalSocketEntry
+
 /// The reader of requests, by the name of its corpus folder.
 enum LocalSocketEntry: String, CaseIterable {
   case localsocket
+
+  /// Of each seed, in the room's tests.
+  static let mutations = 2000
 
   /// Runs the machine. nil: it held what it promises; else the promise that was broken.
   func violation(_ bytes: [UInt8]) -> String? {

@@ -4,9 +4,14 @@
 import PortMapping
 import Wire
 
+typealias RoomEntry = PortMappingEntry
+
 /// A parser, by the name of its corpus folder.
 enum PortMappingEntry: String, CaseIterable {
   case portmapping
+
+  /// Of each seed, in the room's tests.
+  static let mutations = 60
 
   private static let nonce = PCPNonce(high: 2, low: 1)
   private static let network = MappingNetwork(

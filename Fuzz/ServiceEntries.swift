@@ -4,10 +4,15 @@
 import Services
 import Wire
 
+typealias RoomEntry = ServiceEntry
+
 /// The readers, by the names of their corpus folders.
 enum ServiceEntry: String, CaseIterable {
   case exchange
   case events
+
+  /// Of each seed, in the room's tests.
+  static let mutations = 300
 
   /// Runs the machine. nil: it held what it promises; else the promise that was broken.
   func violation(_ bytes: [UInt8]) -> String? {

@@ -4,9 +4,14 @@
 import Session
 import Wire
 
+typealias RoomEntry = SessionEntry
+
 /// A parser, by the name of its corpus folder.
 enum SessionEntry: String, CaseIterable {
   case announcement
+
+  /// Of each seed, in the room's tests.
+  static let mutations = 60
 
   /// Runs the parser. nil: it held what it promises; else the promise that was broken.
   func violation(_ bytes: [UInt8]) -> String? {

@@ -3,9 +3,14 @@
 
 import Settings
 
+typealias RoomEntry = SettingsEntry
+
 /// A parser, by the name of its corpus folder.
 enum SettingsEntry: String, CaseIterable {
   case settings
+
+  /// Of each seed, in the room's tests.
+  static let mutations = 60
 
   /// nil: it held what it promises; else the promise that was broken.
   func violation(_ bytes: [UInt8]) -> String? {

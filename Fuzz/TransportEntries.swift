@@ -4,9 +4,14 @@
 import TLSTransport
 import Wire
 
+typealias RoomEntry = TransportEntry
+
 /// The parsers, by the name of their corpus folder.
 enum TransportEntry: String, CaseIterable {
   case transport
+
+  /// Of each seed, in the room's tests.
+  static let mutations = 20_000
 
   /// Gives the bytes to each of them. nil: it held what it promises; else the promise that was broken.
   func violation(_ bytes: [UInt8]) -> String? {
