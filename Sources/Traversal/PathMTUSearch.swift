@@ -12,6 +12,7 @@
 //   takes it or nearly, and it is what the kernel may always send. The base is probed next. Once it went unanswered, too,
 //   and nothing has ever passed, `limit` falls to the floor at once: two frames for one packet cost little, a black hole
 //   costs everything.
+// - What our own kernel says would pass (its link, or what a router told it) takes the ceiling's place.
 // - A size is too big when 3 probes of it were lost (MAX_PROBES), or when our own kernel refused it. Between the largest
 //   answered and the smallest too big it is halved until 8 bytes are left.
 // - A verdict by loss may be wrong (losses, an outage): the size just above `limit` is tried again after 30 s, then in
@@ -70,7 +71,10 @@ package struct PathMTUSearch: Equatable, Sendable {
   /// Largest inner frame to send data in.
   package var limit: Int {
     if proven >= Self.base { return proven }
-    return isBaseDoubted ? max(proven, Self.floor) : Self.base
+    if isBaseDoubted { return max(proven, Self.floor) }
+    // As the ceiling is at the beginning: taken for granted until its probe was lost twice.
+    if let hint, lossSize != hint || losses < 2 { return max(hint, Self.base) }
+    return Self.base
   }
 
   package var phase: Phase {

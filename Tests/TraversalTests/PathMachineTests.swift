@@ -443,6 +443,22 @@ struct PathMachineTests {
     #expect(limits(bench).last == 1250)
   }
 
+  @Test("what our kernel would take is what packets hear of, and less only when its probe is lost twice")
+  func hint() {
+    for limit in [1336, 1300] {
+      var bench = pair()
+      bench.isSending = true
+      bench.run(10 * second)
+      bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond, limit: limit)
+      let start = bench.now
+      bench.feed(.tooBig(.direct(home), size: 1400, limit: 1336))
+      bench.run(10 * second)
+      let told = limits(bench, since: start)
+      #expect(limit == 1336 ? told == [1336] : told.prefix(2) == [1336, 1280], "\(told)")
+      #expect(told.last.map { $0 <= limit && $0 + PathMTUSearch.resolution >= limit } == true, "\(told)")
+    }
+  }
+
   // MARK: Bounds
 
   @Test("endpoints are bounded: those that never answered give way, the path never does")
