@@ -116,7 +116,10 @@ package struct RelayChoice: Sendable {
         $0.answers &+= 1
       }
       replaceDead(now, &actions)
-    case .doubted: beginUrgent(now)
+    case .doubted:
+      // Its answer in a round under way says nothing of what happened since.
+      if let round, let present = present.flatMap({ self[$0] }), present.answeredAt >= round.began { self.round = nil }
+      beginUrgent(now)
     case .tick: break
     }
     run(isUsed, now, &actions)

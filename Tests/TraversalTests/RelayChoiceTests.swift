@@ -97,6 +97,18 @@ struct RelayChoiceTests {
     #expect(bench.changes.filter { $0.time >= died }.allSatisfy { $0.time <= died + second })
   }
 
+  @Test("a relay that dies after it answered in a round of doubt is left within a second of the next doubt")
+  func deathWhileAsked() {
+    let bench = RelayBench([(x, 20), (y, 60), (z, 90)])
+    bench.run(for: 10 * second)
+    bench.feed(1, .doubted)
+    bench.run(for: 300 * millisecond)
+    bench.roundTrips[x] = nil
+    bench.feed(1, .doubted)
+    bench.run(for: second)
+    #expect(bench.present == [y, y])
+  }
+
   @Test("a doubt without reason changes nothing")
   func doubt() {
     let bench = RelayBench([(x, 20), (y, 60)])
