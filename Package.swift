@@ -129,8 +129,7 @@ var rooms: [Room] = [
       "PilotctlCommand", "TLSTransport",
     ],
     [logging, nioCore, nioPosix], kind: .tests),
-  // Replays the fuzz corpora of Engine, Directory and Rendezvous; the others are in WireTests, SessionTests
-  // and LocalSocketTests.
+  // Replays the fuzz corpora of Engine, Directory and Rendezvous; those of other rooms are in their own tests.
   room(
     "CorpusTests", ["Engine", "Session", "LinkIO", "Wire", "JSON", "Shim", "Directory", "Rendezvous"],
     [nioCore],

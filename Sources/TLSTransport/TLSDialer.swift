@@ -47,8 +47,8 @@ package final class TLSDialer: Sendable {
   package let settings: TLSSettings
   private let trust: Mutex<Trust>
   private let credentials: CredentialSource?
-  /// What of the environment is not used, and why: for people.
-  package let warnings: [String]
+  /// What of the environment is not used at present, and why: for people.
+  package var warnings: [String] { settings.warnings + (trust.withLock { $0.problem }.map { [$0] } ?? []) }
 
   /// Whom to believe, and what the authorities' file was when that was read.
   private struct Trust {
@@ -64,9 +64,7 @@ package final class TLSDialer: Sendable {
     credentials = settings.credentialsCommand.map {
       CredentialSource(CredentialCommand(command: $0, environment: settings.environment))
     }
-    let read = try Self.readTrust(settings)
-    warnings = settings.warnings + (read.problem.map { [$0] } ?? [])
-    trust = Mutex(read)
+    trust = Mutex(try Self.readTrust(settings))
   }
 
   private static func readTrust(_ settings: TLSSettings) throws(TransportError) -> Trust {

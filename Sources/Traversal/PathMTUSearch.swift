@@ -12,7 +12,8 @@
 //   takes it or nearly, and it is what the kernel may always send. The base is probed next. Once it went unanswered, too,
 //   and nothing has ever passed, `limit` falls to the floor at once: two frames for one packet cost little, a black hole
 //   costs everything.
-// - What our own kernel says would pass (its link, or what a router told it) takes the ceiling's place.
+// - What our own kernel says would pass (its link, or what a router told it) is taken for granted as the ceiling was: until
+//   its probe was lost twice.
 // - A size is too big when 3 probes of it were lost (MAX_PROBES), or when our own kernel refused it. Between the largest
 //   answered and the smallest too big it is halved until 8 bytes are left.
 // - A verdict by loss may be wrong (losses, an outage): the size just above `limit` is tried again after 30 s, then in
@@ -50,6 +51,8 @@ package struct PathMTUSearch: Equatable, Sendable {
   private var tooBig: Int
   /// What our kernel said would pass.
   private var hint: Int?
+  /// What is tried after a rest.
+  private var step: Int?
   /// The probe that is on its way.
   private var outstanding: Int?
   /// Probes of `lossSize` lost in a row.
@@ -70,11 +73,9 @@ package struct PathMTUSearch: Equatable, Sendable {
 
   /// Largest inner frame to send data in.
   package var limit: Int {
+    if let hint, isOpen(hint), lossSize != hint || losses < 2 { return hint }
     if proven >= Self.base { return proven }
-    if isBaseDoubted { return max(proven, Self.floor) }
-    // As the ceiling is at the beginning: taken for granted until its probe was lost twice.
-    if let hint, lossSize != hint || losses < 2 { return max(hint, Self.base) }
-    return Self.base
+    return isBaseDoubted ? max(proven, Self.floor) : Self.base
   }
 
   package var phase: Phase {
@@ -111,11 +112,10 @@ package struct PathMTUSearch: Equatable, Sendable {
     proven = size
     if size >= Self.base { isBaseDoubted = false }
     if size >= tooBig { tooBig = ceiling + 1 }
-    if let hint, hint <= size { self.hint = nil }
     settle(now)
   }
 
-  /// No answer to the probe in time. Not to be told while nothing at all comes back: that is the path's loss.
+  /// No answer to the probe, and one that left later was answered: else it is the path's loss, or its slowness.
   package mutating func lost(size: Int, now: UInt64) {
     guard outstanding == size else { return }
     outstanding = nil
@@ -154,7 +154,7 @@ package struct PathMTUSearch: Equatable, Sendable {
     if limit <= Self.base { isBaseDoubted = true }
     proven = 0
     tooBig = ceiling + 1
-    hint = nil
+    (hint, step) = (nil, nil)
     outstanding = nil
     losses = 0
     isCeilingDoubted = true
@@ -164,9 +164,13 @@ package struct PathMTUSearch: Equatable, Sendable {
 
   // MARK: Choice
 
+  /// Neither answered nor too big.
+  private func isOpen(_ size: Int) -> Bool { size > proven && size < tooBig && size >= Self.floor }
+
   /// The size that would tell most; nil when all is known, or when nothing passes.
   private var target: Int? {
-    if let hint, hint > proven, hint < tooBig, hint >= Self.floor { return hint }
+    if let hint, isOpen(hint) { return hint }
+    if let step, isOpen(step) { return step }
     if proven == 0 {
       if !isCeilingDoubted, tooBig > ceiling { return ceiling }
       if tooBig > Self.base { return Self.base }
@@ -180,6 +184,9 @@ package struct PathMTUSearch: Equatable, Sendable {
 
   /// After each event: whether the search is over, and when to begin again.
   private mutating func settle(_ now: UInt64) {
+    // What was answered, or is too big, is never tried again under this name.
+    hint = hint.flatMap { isOpen($0) ? $0 : nil }
+    step = step.flatMap { isOpen($0) ? $0 : nil }
     if target != nil || proven == ceiling {
       raiseAt = nil
       if proven == ceiling { raiseGap = Self.firstRaiseInterval }
@@ -198,7 +205,7 @@ package struct PathMTUSearch: Equatable, Sendable {
       tooBig = ceiling + 1
       return
     }
-    hint = min(proven + Self.resolution, ceiling)
+    step = min(proven + Self.resolution, ceiling)
     tooBig = ceiling + 1
   }
 }

@@ -11,6 +11,8 @@ extension PathMachine {
     var sentAt: UInt64
     var dueAt: UInt64
     var purpose: Purpose
+    /// Small ones that were sent after it, when its fate was still open.
+    var companions: UInt8 = 0
 
     enum Purpose: Sendable {
       case life
@@ -19,6 +21,8 @@ extension PathMachine {
       /// The size that passed before, in doubt.
       case verify
     }
+
+    var isLarge: Bool { size >= PathLimits.largeProbe }
   }
 
   struct Move: Sendable {
@@ -215,7 +219,7 @@ extension PathMachine {
   }
 
   /// A probe of a size, and a small one behind it: only a size that is missing while what left after it passed was lost for
-  /// its size.
+  /// its size. Until that is known it is waited for (`expireProbes`).
   mutating func probeSize(
     _ path: Path, _ size: Int, for purpose: Probe.Purpose = .life, _ now: UInt64, _ actions: inout [Action]
   ) {
@@ -256,7 +260,7 @@ extension PathMachine {
       return
     }
     silentSince = 0
-    let isLarge = probe.size >= PathLimits.largeProbe
+    let isLarge = probe.isLarge
     let sample = now - min(probe.sentAt, now)
     change(probe.path) {
       $0.answers &+= 1
@@ -302,27 +306,50 @@ extension PathMachine {
 
   mutating func expireProbes(_ now: UInt64, _ actions: inout [Action]) {
     guard outstanding.contains(where: { $0.dueAt <= now }) else { return }
-    let late = outstanding.filter { $0.dueAt <= now }
+    var late = outstanding.filter { $0.dueAt <= now }
     outstanding.removeAll { $0.dueAt <= now }
+    late.removeAll { waitOn($0, now, &actions) }
     self.late = (self.late + late).suffix(PathLimits.outstanding).filter { now < $0.sentAt + PathLimits.lateLasts }
-    for probe in late where probe.purpose != .life { lostSize(probe, now, &actions) }
+    for probe in late where probe.purpose != .life { lostSize(probe, isTooBig: isOvertaken(probe), now, &actions) }
     for probe in late where probe.purpose == .life {
-      let isLarge = probe.size >= PathLimits.largeProbe
-      var becameSmall = false
-      change(probe.path) {
-        if isLarge {
-          if $0.newestPassed >= probe.sentAt {
-            $0.largeMisses = min($0.largeMisses + 1, 3)
-            becameSmall = $0.isSmall
-          }
-        } else {
-          $0.misses = min($0.misses + 1, 250)
-        }
+      guard probe.isLarge else {
+        change(probe.path) { $0.misses = min($0.misses + 1, 250) }
+        continue
       }
-      guard isLarge, let candidate = self[probe.path], !candidate.isLargeProven, candidate.misses == 0 else { continue }
-      if becameSmall { weigh(probe.path, now, &actions) } else { probeSize(probe.path, probe.size, now, &actions) }
+      guard isOvertaken(probe) else { continue }
+      change(probe.path) { $0.largeMisses = min($0.largeMisses + 1, 3) }
+      guard let candidate = self[probe.path], !candidate.isLargeProven, candidate.misses == 0 else { continue }
+      if candidate.isSmall {
+        weigh(probe.path, now, &actions)
+      } else {
+        probeSize(probe.path, probe.size, now, &actions)
+      }
     }
     settleMove(now, &actions)
+  }
+
+  /// One that left later was answered.
+  private func isOvertaken(_ probe: Probe) -> Bool { (self[probe.path]?.newestPassed ?? 0) >= probe.sentAt }
+
+  /// The fate of a size is open while nothing that left later was answered: a further small one is sent, three at most,
+  /// and then waited.
+  private mutating func waitOn(_ probe: Probe, _ now: UInt64, _ actions: inout [Action]) -> Bool {
+    let end = probe.sentAt + PathLimits.lateLasts
+    guard probe.purpose != .life || probe.isLarge, !isOvertaken(probe), now < end else { return false }
+    var waiting = probe
+    waiting.dueAt = end
+    if trial != nil, probe.path == path {
+      // Its small ones tell as well, and are counted.
+      waiting.dueAt = min(now + PathLimits.trialGap, end)
+    } else if probe.companions < PathLimits.unansweredInARow {
+      waiting.companions += 1
+      self.probe(probe.path, PathLimits.smallProbe, now, &actions)
+      if let companion = outstanding.last, companion.path == probe.path, companion.sentAt == now {
+        waiting.dueAt = min(companion.dueAt, end)
+      }
+    }
+    outstanding.append(waiting)
+    return true
   }
 }
 

@@ -16,7 +16,9 @@ extension PathMachine {
     var sent = 0
     var nextAt: UInt64
     /// What comes by the path proves nothing: whether what we send arrives is in doubt.
-    var needsAnswer = false
+    let needsAnswer: Bool
+    /// Probes without answer before it.
+    let missesBefore: UInt8
   }
 
   func isInUse(_ now: UInt64) -> Bool { activity.sentAt != 0 && now <= activity.sentAt + PathLimits.useLasts }
@@ -24,8 +26,14 @@ extension PathMachine {
   /// The trial found no life on the present path.
   private var isPathDead: Bool {
     let limit = path == .relay ? PathLimits.deadlyMisses.relay : PathLimits.deadlyMisses.direct
-    guard let trial, trial.sent >= limit else { return false }
-    return (self[path]?.misses ?? 0) >= limit
+    guard let trial, trial.sent >= limit, let misses = self[path]?.misses else { return false }
+    return Int(misses) - Int(trial.missesBefore) >= limit
+  }
+
+  private mutating func beginTrial(_ now: UInt64, needsAnswer: Bool) {
+    // All of a silence count together. Their number ends at 250: then a path is dead as soon as enough was asked.
+    let before = silentSince == 0 ? min(self[path]?.misses ?? 0, 200) : 0
+    trial = Trial(began: now, nextAt: now, needsAnswer: needsAnswer, missesBefore: before)
   }
 
   // MARK: Weighing
@@ -112,7 +120,13 @@ extension PathMachine {
       now >= (self[path]?.answeredAt ?? 0) + PathLimits.silence, now >= calledAt + PathLimits.recent || calledAt == 0
     else { return }
     calledAt = now
-    trial = Trial(began: now, nextAt: now, needsAnswer: true)
+    beginTrial(now, needsAnswer: true)
+  }
+
+  /// Frames come by the path, and probes there stay without answer: whether what we send arrives is asked.
+  mutating func askForAnswer(_ now: UInt64) {
+    guard hasSession, path != .none, trial == nil, isWatched else { return }
+    beginTrial(now, needsAnswer: true)
   }
 
   private var isWatched: Bool { activity.sentAt != 0 && watchedAt <= activity.sentAt + PathLimits.watchLasts }
@@ -127,7 +141,7 @@ extension PathMachine {
 
   private mutating func runTrial(_ now: UInt64, _ actions: inout [Action]) {
     if trial == nil, let silentAt, now >= silentAt, isWatched {
-      trial = Trial(began: now, nextAt: now)
+      beginTrial(now, needsAnswer: false)
       verifySize(after: PathLimits.recent, now, &actions)
     }
     guard var running = trial, now >= running.nextAt else { return }

@@ -1,7 +1,7 @@
 // How large frames the present path takes: one PathMTUSearch, begun with each path, fed by probes (docs/nat-traversal.md).
 //
-// Until the first probe of full size is answered or lost, full size is taken for granted: most paths take it, and a
-// Packet Too Big that was not needed makes kernels send small packets for ten minutes.
+// Until the first probe of full size is answered, or lost twice, full size is taken for granted: most paths take it, and
+// a Packet Too Big that was not needed makes kernels send small packets for ten minutes.
 
 import Wire
 
@@ -9,6 +9,7 @@ extension PathMachine {
   /// Forgets what the last path took.
   mutating func beginSearch(_ now: UInt64, _ actions: inout [Action]) {
     outstanding.removeAll { $0.purpose != .life }
+    sizeDoubts = 0
     verifiedAt = now
     guard path != .none else {
       search = nil
@@ -29,10 +30,14 @@ extension PathMachine {
   /// A path may begin to swallow what is large while what is small, or comes the other way, looks well: the size is asked
   /// every 10 s while packets are sent, and with the first probe of a trial.
   mutating func verifySize(after gap: UInt64, _ now: UInt64, _ actions: inout [Action]) {
-    guard isSearchAllowed(now), let search, search.limit > PathMTUSearch.floor, now >= verifiedAt + gap,
-      !outstanding.contains(where: { $0.purpose == .verify })
+    guard isSizeAsked(now), let search, now >= verifiedAt + gap, !outstanding.contains(where: { $0.purpose == .verify })
     else { return }
     verifiedAt = now
+    guard search.limit > PathMTUSearch.floor else {
+      // Nothing could be less. But a search waits while the path leaves what is small without answer, too.
+      if self[path]?.misses ?? 0 >= PathLimits.unansweredInARow { probe(path, PathLimits.smallProbe, now, &actions) }
+      return
+    }
     let size = search.hasEvidence ? search.limit : ceiling
     // A trial asks with small ones anyway, and counts how many were lost.
     if trial == nil {
@@ -42,22 +47,21 @@ extension PathMachine {
     }
   }
 
-  /// A probe of the search or of a size in doubt was not answered in time.
-  mutating func lostSize(_ probe: Probe, _ now: UInt64, _ actions: inout [Action]) {
-    guard probe.path == path, search != nil, let way = self[path] else { return }
-    // Else it is the path's loss or slowness, not the size's.
-    let isTooBig = way.newestPassed >= probe.sentAt
+  /// A probe of the search, or of a size in doubt, was not answered. `isTooBig`: what left after it was.
+  mutating func lostSize(_ probe: Probe, isTooBig: Bool, _ now: UInt64, _ actions: inout [Action]) {
+    guard probe.path == path, let search else { return }
     if probe.purpose == .search {
-      if isTooBig { search?.lost(size: probe.size, now: now) } else { search?.abandon() }
-    } else if !isTooBig, !isAlive(since: probe.sentAt) || way.misses >= 3 {
-      // Whether there is a path at all is in doubt.
+      if isTooBig { self.search?.lost(size: probe.size, now: now) } else { self.search?.abandon() }
+    } else if !isTooBig || (search.hasEvidence && probe.size > search.limit) {
+      // The path's own loss, or of a size that is not in use any more.
       sizeDoubts = 0
-    } else if !isTooBig || sizeDoubts + 1 < PathMTUSearch.probesPerSize {
-      sizeDoubts += isTooBig ? 1 : 0
-      probeSize(path, probe.size, for: .verify, now, &actions)
+      if !isTooBig { askForAnswer(now) }
+    } else if sizeDoubts + 1 < PathMTUSearch.probesPerSize {
+      sizeDoubts += 1
+      if isSizeAsked(now) { probeSize(path, probe.size, for: .verify, now, &actions) }
     } else {
       sizeDoubts = 0
-      search?.suspectBlackHole(now: now)
+      self.search?.suspectBlackHole(now: now)
     }
     tellLimit(&actions)
   }
@@ -70,6 +74,7 @@ extension PathMachine {
       weigh(way, now, &actions)
     }
     guard way == path else { return }
+    sizeDoubts = 0
     search?.refused(size: size, limit: limit, now: now)
     // The worker has lowered its own limit meanwhile.
     toldLimit = -1
@@ -84,9 +89,14 @@ extension PathMachine {
     actions.append(.setPathLimit(limit))
   }
 
-  private func isSearchAllowed(_ now: UInt64) -> Bool {
+  private func isSizeAsked(_ now: UInt64) -> Bool {
     hasSession && path != .none && isInUse(now) && outstanding.count < PathLimits.outstanding - 2
-      && (path != .relay || hasBeacon) && (self[path]?.misses ?? 0) < 3
+      && (path != .relay || hasBeacon)
+  }
+
+  /// Nothing is searched while the path leaves what is small without answer, too.
+  private func isSearchAllowed(_ now: UInt64) -> Bool {
+    isSizeAsked(now) && (self[path]?.misses ?? 0) < PathLimits.unansweredInARow
   }
 
   /// When the search wants to go on.

@@ -325,6 +325,8 @@ package enum PathLimits {
   static let outstanding = 48
   static let verifyGap = 10 * second
   static let lateLasts = 5 * second
+  /// So many small probes without answer say that the path itself is in doubt.
+  static let unansweredInARow = 3
   /// Probes to endpoints that never showed life: a round of some and its repetitions at once, then one a second. Whoever
   /// names addresses of others has them hit by no more.
   package static let strangerProbes = 40

@@ -45,7 +45,7 @@ extension Node {
   }
 
   func allWarnings() async -> [String] {
-    var all = store.warnings + warnings
+    var all = store.warnings + warnings + (tls.dialer?.warnings ?? [])
     if let problem = await directory.hostnameProblem { all.append("hostname: \(Self.withHint(problem))") }
     for (network, problem) in await directory.networkProblems.sorted(by: { $0.key < $1.key }) {
       all.append("network \(network): \(Self.withHint(problem))")

@@ -201,7 +201,6 @@ package actor Node {
     hostNames = HostNames(
       configuration: names, interface: (parts.engine.interfaceName, parts.engine.interfaceIndex), logger: logger
     )
-    warnings = parts.warnings
     (stops, requestStop) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4))
     (readiness, becameReady) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(1))
   }
@@ -248,7 +247,6 @@ struct NodeParts: Sendable {
   var rendezvous: RendezvousServer?
   var recentPeers: RecentPeers?
   var namespace: OverlayNamespace?
-  var warnings: [String]
 }
 
 /// A lookup of a node that has no row yet.

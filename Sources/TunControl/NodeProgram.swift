@@ -169,7 +169,7 @@ package enum NodeProgram {
         logger: logger, group: group)
       return NodeParts(
         store: store, directory: directory, dialer: dialer, engine: engine, rendezvous: rendezvous, recentPeers: recent,
-        namespace: namespace, warnings: dialer?.warnings ?? [])
+        namespace: namespace)
     } catch {
       await rendezvous?.shutdown()
       throw error

@@ -104,12 +104,18 @@ import Wire
     line.a.fromWire()
     #expect(exchange(1) == 0)
 
-    // Nor without a relay behind the path, also when that went meanwhile.
-    line.a.worker.store.rows[0].lastSend = past
-    line.a.worker.store.rows[0].lastOnPath = past
-    #expect(exchange(1) == 1)
-    line.a.order(.setFallback(0, nil))
-    #expect(exchange(1) == 0)
+    // Nor without a direct path and a relay behind it, also when one of them went meanwhile.
+    let changes: [EngineCommand] = [
+      .setFallback(0, nil), .setPath(0, .relay(beacon: line.relay.endpoint)), .setPath(0, .none),
+    ]
+    for change in changes {
+      line.a.order(.setPath(0, .direct(line.b.endpoint)), .setFallback(0, line.relay.endpoint))
+      line.a.worker.store.rows[0].lastSend = past
+      line.a.worker.store.rows[0].lastOnPath = past
+      #expect(exchange(1) == 1)
+      line.a.order(change)
+      #expect(exchange(1) == 0, "\(change)")
+    }
   }
 
   @Test("a superpacket goes through as one train")

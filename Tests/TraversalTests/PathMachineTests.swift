@@ -410,9 +410,60 @@ struct PathMachineTests {
     bench.isSending = true
     bench.run(5 * second)
     bench.ways[.direct(home)] = .init(roundTrip: late * millisecond)
+    bench.ways[.relay] = nil
+    let start = bench.now
     bench.run(60 * second)
     #expect(limits(bench) == [1400])
     #expect(bench.machine.path == .direct(home) && bench.paths().count == 1)
+    // Six times the size is asked, and what is small with it, four times at most.
+    #expect(bench.probes(.direct(home), since: start).count <= 6 * 5)
+    bench.isSending = false
+    bench.run(10 * second)
+    let end = bench.now
+    bench.run(600 * second)
+    #expect(bench.probes(.direct(home), since: end).isEmpty, "who is not used is not asked")
+  }
+
+  @Test("a size that vanishes is found however long the round trip is", arguments: [10, 300, 900, 2500])
+  func slowBlackHole(roundTrip: UInt64) {
+    var bench = pair(direct: roundTrip * millisecond, relay: nil)
+    bench.isSending = true
+    bench.run(30 * second)
+    #expect(limits(bench) == [1400])
+    bench.ways[.direct(home)]?.limit = 1300
+    bench.run(60 * second)
+    #expect(limits(bench).last.map { $0 <= 1300 && $0 > 1290 } == true, "\(limits(bench))")
+  }
+
+  @Test("a path that leaves small probes without answer for a while is searched and asked again")
+  func stall() {
+    var bench = pair(relay: nil)
+    bench.isSending = true
+    bench.run(9 * second)
+    let way = bench.ways[.direct(home)]
+    // What comes the other way goes on.
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond, limit: 0)
+    bench.run(8 * second)
+    bench.ways[.direct(home)] = way
+    bench.ways[.direct(home)]?.limit = 1300
+    bench.run(60 * second)
+    #expect(limits(bench).last.map { $0 <= 1300 && $0 > 1290 } == true, "\(limits(bench))")
+    #expect(bench.machine.path == .direct(home))
+  }
+
+  @Test("what is lost of a size that is not in use any more takes no proof of a smaller one back")
+  func staleVerification() {
+    var bench = PathBench([.init(home, .directory)])
+    bench.ways[.direct(home)] = .init(roundTrip: 10 * millisecond)
+    bench.connect(.direct(home))
+    bench.run(30 * second)
+    // The first packet after a rest asks the size, too, while the search begins.
+    bench.ways[.direct(home)]?.limit = 1300
+    bench.isAnswered = false
+    bench.isSending = true
+    bench.run(20 * second)
+    #expect(limits(bench).allSatisfy { $0 == 0 || $0 >= 1280 }, "\(limits(bench))")
+    #expect(limits(bench).last.map { $0 <= 1300 && $0 > 1290 } == true, "\(limits(bench))")
   }
 
   @Test("a way that gets slow while it is measured is no small one")
@@ -427,7 +478,7 @@ struct PathMachineTests {
     bench.ways[.direct(home)]?.roundTrip = 900 * millisecond
     bench.run(5 * second)
     #expect(bench.machine.path == .direct(home) && bench.machine.reason == .probeAnswered)
-    #expect(limits(bench).allSatisfy { $0 == 1400 }, "\(limits(bench))")
+    #expect(limits(bench) == [1400, 1400], "that of the relay, and its own")
   }
 
   @Test("what our own kernel refuses is known at once, and a way that takes no probe of data size is small")
@@ -457,6 +508,21 @@ struct PathMachineTests {
       #expect(limit == 1336 ? told == [1336] : told.prefix(2) == [1336, 1280], "\(told)")
       #expect(told.last.map { $0 <= limit && $0 + PathMTUSearch.resolution >= limit } == true, "\(told)")
     }
+  }
+
+  @Test("a smaller answer takes nothing from what our kernel would take, nor does one lost probe of it")
+  func hintAndAnswer() {
+    var search = PathMTUSearch(ceiling: 1400)
+    #expect(search.nextProbe(1) == 1400)
+    search.refused(size: 1400, limit: 1336, now: 2)
+    #expect(search.nextProbe(3) == 1336)
+    search.lost(size: 1336, now: 4)
+    search.answered(size: 1280, now: 5)
+    #expect(search.limit == 1336)
+    #expect(search.nextProbe(6) == 1336)
+    // It is refused itself, and the route does not say why.
+    search.refused(size: 1336, limit: nil, now: 7)
+    #expect(search.limit == 1280)
   }
 
   // MARK: Bounds
