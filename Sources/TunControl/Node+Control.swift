@@ -146,6 +146,15 @@ extension Node: ControlService {
     func isThere() -> Bool {
       store.isTrusted(node) || directory.pendingHandshakes().contains { $0.node == node }
     }
+    await wait { isThere() }
+  }
+
+  /// An approval that was just given may still be on its way here, too.
+  private func waitForApproval(of node: UInt32) async {
+    await wait { peers[node]?.verdict.refusal != .prohibited }
+  }
+
+  private func wait(for isThere: () -> Bool) async {
     guard !isThere(), directoryState.isConnected else { return }
     await directory.pollNow()
     for _ in 0..<30 where !isThere() { try? await Task.sleep(for: .milliseconds(100)) }
@@ -218,12 +227,21 @@ extension Node: ControlService {
     }
     let made = await peer(for: address.node)
     if case .failure(let error) = made { throw error }
-    guard let peer = peers[address.node] else { return }
-    guard peer.verdict.refusal != .prohibited else {
-      throw ControlError(
-        "trust_required", "\(address) is private and there is no mutual trust",
-        hint: "pilot-tun trust request \(address)")
+    guard let peer = peers[address.node], peer.verdict.refusal == .prohibited else { return }
+    switch await directory.trust(of: address.node) {
+    case .requested, .trusted: await waitForApproval(of: address.node)
+    default: break
     }
+    guard peers[address.node]?.verdict.refusal == .prohibited else { return }
+    let isAsked = await directory.trust(of: address.node) == .requested
+    throw ControlError(
+      "trust_required",
+      isAsked
+        ? "\(address) is private and has not approved this node's request yet"
+        : "\(address) is private and there is no mutual trust",
+      hint: isAsked
+        ? "its operator approves with: pilot-tun trust approve \(PilotAddress(network: 0, node: node ?? 0))"
+        : "pilot-tun trust request \(address)")
   }
 
   private func describe(_ outcome: PingOutcome, _ address: PilotAddress, _ sequence: Int) -> JSONValue {

@@ -24,7 +24,13 @@ extension KernelTests {
           return pending.contains("a test") ? pending : nil
         }
         #expect(pending.contains("\(alpha.nodeID)") || pending.contains(alpha.address), "\(pending)")
+        let early = try alpha.tun("ping", beta.address)
+        #expect(
+          !early.isSuccess && early.errors.contains("not approved")
+            && early.errors.contains("pilot-tun trust approve \(alpha.address)"), "\(early)")
         try beta.tun("trust", "approve", alpha.address).orThrow()
+        // At once: the approval may still be on its way.
+        try alpha.tun("ping", beta.address, "--count", "1").orThrow()
         try alpha.waitForPing(beta.ipv6)
         try beta.waitForPing("alpha.pilot")
         #expect(try alpha.tun("trust", "list").orThrow().output.contains(beta.address))
